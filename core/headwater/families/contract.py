@@ -1,0 +1,123 @@
+"""What every family of generative models is to the rest of Headwater.
+
+A family learns a distribution over a space and answers some verbs about it. It never mentions a domain: it sees tensors of its
+space, a :class:`~headwater.context.Context`, and noise keys, one for each row.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from headwater.constraints import Constraint
+from headwater.context import Context
+from headwater.noise import Noise
+from headwater.spaces import Space
+
+Verb = Literal["sample", "infill", "vary", "restore", "score", "optimise"]
+
+
+@dataclass(frozen=True)
+class Steer:
+    """How to draw. ``guidance`` w mixes w·conditional + (1-w)·unconditional (1 is plain; Ho and Salimans, 2022,
+    https://arxiv.org/abs/2207.12598); ``temperature`` divides logits; ``top_p`` keeps the smallest set of tokens of that mass;
+    ``steps`` is the number of solver steps (None: the family's own); ``constraints`` one a row, or None."""
+
+    guidance: float = 1.0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    steps: int | None = None
+    constraints: Sequence[Constraint | None] | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What infilling must not touch: ``values`` of the space's shape and a bool ``mask``, True where kept; both with rows first."""
+
+    values: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihood of each row in nats. ``kind`` says what ``value`` (rows,) is: the ``exact`` number, a lower ``bound``, an
+    ``estimate`` of neither side, or ``none``. ``stderr`` (rows,) is its Monte Carlo standard error where there is one."""
+
+    value: Tensor
+    kind: Literal["exact", "bound", "estimate", "none"]
+    stderr: Tensor | None = None
+
+
+@runtime_checkable
+class CausalNet(Protocol):
+    """A sequence network whose output at position t sees inputs up to t only."""
+
+    width: int
+
+    def __call__(self, inputs: Tensor, context: Context) -> Tensor:
+        """(rows, positions, width) to (rows, positions, width)."""
+        ...
+
+    def start(self, rows: int, inputs: Tensor, length: int) -> Any:
+        """The state before the first position of a sequence of at most ``length``; ``inputs`` tells dtype and device."""
+        ...
+
+    def step(self, inputs: Tensor, state: Any, context: Context) -> tuple[Tensor, Any]:
+        """(rows, width) of the next position to (rows, width), and the state after it."""
+        ...
+
+
+@runtime_checkable
+class GridNet(Protocol):
+    """A network from a noisy item (rows, *shape) and a noise coordinate (rows,) to an output of the item's shape."""
+
+    def __call__(self, x: Tensor, noise_level: Tensor, context: Context) -> Tensor: ...
+
+
+class Family(ABC):
+    """A plain class that holds ``nn.Module`` parts: an ``nn.Module`` itself would let misspelt methods through the type checker."""
+
+    name: ClassVar[str]
+    players: ClassVar[tuple[str, ...]] = ("model",)
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+
+    @property
+    @abstractmethod
+    def verbs(self) -> Mapping[Verb, str]:
+        """What this instance can do, each with a few words on how."""
+
+    @abstractmethod
+    def parts(self) -> Mapping[str, nn.Module]:
+        """The trainable modules, by name: the keys of a model file begin with them."""
+
+    @abstractmethod
+    def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
+        """A scalar to minimise by ``player`` on rows (rows, *space.shape)."""
+
+    @abstractmethod
+    def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
+        """One row for each key of ``noise``: (rows, *space.shape)."""
+
+    def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
+        """Rows that agree with ``kept`` where it is kept."""
+        raise NotImplementedError
+
+    def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
+        """Neighbours of the rows of ``x``; ``strength`` from 0 (the item itself) to 1 (a new sample)."""
+        raise NotImplementedError
+
+    def score(self, x: Tensor, noise: Noise, context: Context) -> Likelihood:
+        """The log-likelihood of each row."""
+        raise NotImplementedError
+
+    def buckets(self, x: Tensor) -> Tensor:
+        """(rows,) int64: rows with equal numbers may share a tile in ``score``; computed from each row alone."""
+        import torch
+
+        return torch.zeros(x.shape[0], dtype=torch.int64)

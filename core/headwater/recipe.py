@@ -1,0 +1,151 @@
+"""A recipe: everything about how one model is made, as a TOML file. One file, one model."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headwater.errors import HeadwaterError
+from headwater.spaces import Space, Tokens
+
+if TYPE_CHECKING:
+    from headwater.domain import Domain
+
+FamilyName = Literal["autoregressive", "diffusion"]
+Size = Literal["s", "m", "l"]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkChoice(Part):
+    """A core network, or ``domain:name`` for one that the domain brings, and its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class Training(Part):
+    """How weights are found. The rate rises over ``warmup`` steps, stays, and falls linearly to zero over the last ``decay`` share
+    of ``steps``: the end can be chosen late without changing what came before it."""
+
+    steps: int = Field(2000, gt=0)
+    batch: int = Field(64, gt=0)
+    rate: float = Field(1e-3, gt=0)
+    warmup: int = Field(100, ge=0)
+    decay: float = Field(0.4, ge=0, le=1)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    validate_rows: int = Field(512, ge=0)
+
+
+class Recipe(Part):
+    """One model. ``labels`` is how many training rows ``describe`` labels (None: all); ``given`` names the array fields that are
+    filled by the domain in training; ``tile`` is the rows of one network call when the model is used."""
+
+    summary: str = ""
+    codec: str
+    family: FamilyName
+    network: NetworkChoice
+    options: dict[str, Any] = {}
+    data: str
+    labels: int | None = None
+    given: tuple[str, ...] = ()
+    condition_width: int = 128
+    tile: int = Field(64, gt=0)
+    training: Training = Training()  # type: ignore[call-arg]
+    sizes: dict[Size, dict[str, Any]] = {}
+
+    @staticmethod
+    def folder(path: Path) -> Mapping[str, Recipe]:
+        """The recipes of a folder of TOML files by their stems; each is read when asked for."""
+        return _Folder(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Raises :class:`HeadwaterError` naming the file and the field."""
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise HeadwaterError(f"{path}: not a readable recipe: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise HeadwaterError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; got {first['input']!r}") from None
+
+    def at(self, size: Size | None = None, **training: Any) -> Recipe:
+        """This recipe at a size (``[sizes.s]`` and so on override any field) and with training settings replaced.
+
+        Raises :class:`HeadwaterError` for a size the recipe does not have or a setting of the wrong kind."""
+        data = self.model_dump()
+        if size is not None:
+            if size not in self.sizes:
+                raise HeadwaterError(f"--size: this recipe has {', '.join(self.sizes) or 'one size only'}; got {size!r}")
+            merge(data, self.sizes[size])
+        data["training"].update({k: v for k, v in training.items() if v is not None})
+        try:
+            return Recipe.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise HeadwaterError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; got {first['input']!r}") from None
+
+
+def merge(data: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Lay ``over`` on nested ``data``."""
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(data.get(key), dict):
+            merge(data[key], value)
+        else:
+            data[key] = value
+
+
+class _Folder(Mapping[str, Recipe]):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getitem__(self, name: str) -> Recipe:
+        file = self.path / f"{name}.toml"
+        if not file.is_file():
+            raise KeyError(name)
+        return Recipe.load(file)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(p.stem for p in self.path.glob("*.toml")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def default(family: str, codec: str, space: Space, data: str) -> Recipe | None:
+    """The core's own recipe for a family over a space, None where the family does not live there."""
+    network: dict[str, Any]
+    if family == "autoregressive" and isinstance(space, Tokens):
+        network = {"name": "transformer", "options": {"width": 128, "layers": 4, "heads": 4}}
+    elif family == "diffusion" and not isinstance(space, Tokens):
+        width = {"widths": (32, 64)} if space.__class__.__name__ == "Grid" else {"width": 256}
+        network = {"name": "unet" if "widths" in width else "mlp", "options": width}
+    else:
+        return None
+    return Recipe.model_validate({"codec": codec, "family": family, "network": network, "data": data})
+
+
+def recipes(domain: Domain[Any, Any]) -> dict[str, Recipe]:
+    """A domain's recipes by name: its own and, for each family and codec that has none, the core's default, named after the
+    family (and the codec, from the second one on)."""
+    found = dict(domain.recipes)
+    data = next(iter(domain.datasets), "")
+    for family in FamilyName.__args__:  # type: ignore[attr-defined]
+        for codec_name, codec in domain.codecs.items():
+            if any(r.family == family and r.codec == codec_name for r in found.values()):
+                continue
+            recipe = default(family, codec_name, codec.space, data)
+            if recipe is not None:
+                found[family if family not in found else f"{family}-{codec_name}"] = recipe
+    return found

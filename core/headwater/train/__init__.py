@@ -1,0 +1,132 @@
+"""Training: a recipe and data in, a model folder out, resumable at any moment."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater.errors import HeadwaterError, MissingExtra
+from headwater.knobs import fields as knob_fields
+
+if TYPE_CHECKING:
+    from headwater.domain import Domain, Rows
+    from headwater.model import Model
+    from headwater.recipe import Recipe
+
+Tell = Callable[[int, float, float], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows come from: the recipe's dataset, or the user's own files."""
+
+    train: Rows[Any]
+    valid: Rows[Any] | None
+    name: str
+
+
+def dataset_source(domain: Domain[Any, Any], recipe: Recipe) -> Source:
+    """The recipe's dataset; where its files are absent, :class:`HeadwaterError` says how to get them."""
+    if recipe.data not in domain.datasets:
+        raise HeadwaterError(f"the recipe wants data {recipe.data!r}; {domain.name} has {', '.join(domain.datasets) or 'none'}")
+    dataset = domain.datasets[recipe.data]
+    return Source(dataset.rows("train"), dataset.rows("valid"), recipe.data)
+
+
+def files_source(domain: Domain[Any, Any], files: Sequence[Path]) -> Source:
+    """The items of a user's own files; one in ten, at least one, is held out for validation where there are ten or more."""
+    items = [item for file in files for item in domain.read(file)]
+    if not items:
+        raise HeadwaterError(f"--data: no items found in {', '.join(map(str, files))}")
+    held = items[::10] if len(items) >= 10 else []
+    rest = [item for i, item in enumerate(items) if i % 10 or not held]
+    return Source(rest, held or None, "own files")
+
+
+def train(
+    domain: Domain[Any, Any],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    source: Source | None = None,
+    start: Model | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int = 1,
+    threads: int | None = None,
+    checkpoint_seconds: float = 120.0,
+    log_every: int = 50,
+    validate_every: int = 500,
+    tell: Tell = lambda step, loss, valid: None,
+    progress: Progress = lambda what, done, total: None,
+) -> Model:
+    """Train a recipe's model in ``folder`` (``checkpoint.safetensors``, ``log.csv``) and return it with averaged weights.
+
+    A folder that holds a checkpoint is resumed from it, bit for bit as if it had never stopped (same machine, same threads).
+    ``start`` gives the weights to begin from, for adapting a model. Raises :class:`HeadwaterError` for data that are missing or
+    do not fit and :class:`MissingExtra` where pytorch-lightning is not installed.
+    """
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*pynvml.*|.*LeafSpec.*|.*isinstance.treespec.*")
+    try:
+        import pytorch_lightning as pl
+    except ImportError:
+        raise MissingExtra("training needs pytorch-lightning: pip install 'headwater[train]'") from None
+    import torch
+    from torch.utils.data import DataLoader
+
+    for name in ("pytorch_lightning", "lightning_fabric"):  # importing them sets their level
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    from headwater.model import build
+    from headwater.noise import Noise
+    from headwater.train.module import Journal, Lesson, Steps
+    from headwater.train.preparation import TrainingData
+    from headwater.train.snapshot import SafetensorsIO
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if recipe.codec not in domain.codecs:
+        raise HeadwaterError(f"the recipe wants codec {recipe.codec!r}; {domain.name} has {', '.join(domain.codecs)}")
+    source = source or dataset_source(domain, recipe)
+    codec = domain.codecs[recipe.codec]
+    torch.manual_seed(Noise(seed).fold("weights").number())
+    model = build(recipe, codec.space, knob_fields(domain.Wish), domain.networks)
+    make = {"labels": recipe.labels, "workers": workers, "progress": progress}
+    data = TrainingData(domain, codec, source.train, model.conditioner.fields, **make)  # type: ignore[arg-type]
+    valid = TrainingData(domain, codec, source.valid, model.conditioner.fields, **make) if source.valid is not None else None  # type: ignore[arg-type]
+    if start is None:
+        model.conditioner.fit(torch.from_numpy(data.values))
+    else:
+        model.load_tensors(start.tensors())
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lesson = Lesson(model, data, valid, recipe.training, seed)
+    journal = Journal(folder, checkpoint_seconds, log_every, validate_every, tell)
+    trainer = pl.Trainer(
+        accelerator="gpu" if device.startswith("cuda") else "cpu",
+        devices=1,
+        max_steps=recipe.training.steps,
+        max_epochs=-1,
+        precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
+        gradient_clip_val=recipe.training.clip,
+        plugins=[SafetensorsIO()],
+        callbacks=[journal],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    checkpoint = folder / "checkpoint.safetensors"
+    resume = str(checkpoint) if checkpoint.is_file() else None
+    model.train()
+    trainer.fit(lesson, DataLoader(Steps(), batch_size=None), ckpt_path=resume)
+    model.load_tensors(lesson.average)
+    model.cpu().eval()
+    return model
