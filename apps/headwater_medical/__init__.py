@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater.domain import Array, Domain, Metric
+from headwater.domain import Array, Domain
 from headwater.recipe import Recipe
 from headwater_medical.codecs import Patch
 from headwater_medical.data import BRAIN_VOLUMES, MRI_SLICES
@@ -20,11 +20,11 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Wish:
+class Scene:
     """A prior of anatomy has no knobs yet: what is asked of it comes with the picture to be restored."""
 
 
-class Medical(Domain[Array, Wish]):
+class Medical(Domain[Array, Scene]):
     """A prior over small patches of magnetic resonance slices. It knows what tissue, edges and background look like at every
     noise level, so that one network serves denoising and, with a model of how a picture came about, other restorations.
 
@@ -35,11 +35,11 @@ class Medical(Domain[Array, Wish]):
     summary = "medical image enhancement: denoise NIfTI, DICOM, NRRD and pictures, with uncertainty on request"
     package = "headwater[medical]"
     notice = "For research. Not for diagnosis: a restored picture may lack or invent detail; look at the residual and the original."
-    Wish = Wish
+    Wish = Scene
     codecs = {"patch": Patch()}
     recipes = Recipe.folder(HERE / "recipes")
     datasets = {"mri_slices": MRI_SLICES, "brain_volumes": BRAIN_VOLUMES}
-    metrics: Sequence[Metric] = METRICS
+    metrics = METRICS
     pipelines = (Denoise,)
     models = HERE / "models"
 
@@ -51,7 +51,7 @@ class Medical(Domain[Array, Wish]):
         made = np.stack(rows)
         return made - made.mean(axis=1, keepdims=True)
 
-    def problem(self, item: Array, asked: Wish | None = None) -> str | None:
+    def problem(self, item: Array, asked: Scene | None = None) -> str | None:
         if item.ndim != 2 or min(item.shape) < 1:
             return f"a picture has two dimensions; this has shape {item.shape}"
         if not np.isfinite(item).all():

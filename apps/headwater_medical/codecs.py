@@ -69,7 +69,11 @@ def _resize(patch: Array) -> Array:
     import torch.nn.functional as F
 
     resized = F.interpolate(
-        torch.from_numpy(np.ascontiguousarray(patch))[None, None], (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+        torch.from_numpy(np.ascontiguousarray(patch))[None, None],
+        (SIDE, SIDE),
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
     )
     out: Array = resized[0, 0].clamp(0, 1).numpy()
     return out

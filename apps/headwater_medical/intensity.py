@@ -19,8 +19,8 @@ AIR = -1024.0  # Hounsfield units: the lowest value a 12-bit CT scanner states
 class Scale:
     """``low`` maps to 0 and ``high`` to 1, both in physical units (Hounsfield units for CT).
 
-    >>> Scale(-1024, 976).to_unit(np.float32(-24.0))
-    np.float32(0.5)
+    >>> float(Scale(-1024, 976).to_unit(np.float32(-24.0)))
+    0.5
     """
 
     low: float
@@ -37,14 +37,15 @@ class Scale:
 
 def robust_scale(values: Array, hounsfield: bool = False) -> Scale:
     """``high`` is the 99.9th percentile, so a few bright voxels do not darken the rest. ``low`` is 0 for magnitudes (the Rician
-    law needs the true zero), the minimum where values are negative, and air (-1024 HU) for CT. A constant image gets a width of 1.
+    law needs the true zero), the 0.1th percentile where that is negative, and air (-1024 HU) for CT. A constant image gets a
+    width of 1.
 
-    >>> robust_scale(np.arange(1001.0))
-    Scale(low=0.0, high=999.0)
+    >>> robust_scale(np.full(9, 7.0)), robust_scale(np.zeros(9), hounsfield=True)
+    (Scale(low=0.0, high=7.0), Scale(low=-1024.0, high=0.0))
     """
     finite = values[np.isfinite(values)]
     if not finite.size:
         return Scale(0.0, 1.0)
-    low = AIR if hounsfield else min(0.0, float(finite.min()))
-    high = float(np.percentile(finite, 99.9))
+    bottom, high = (float(v) for v in np.percentile(finite, (0.1, 99.9)))
+    low = AIR if hounsfield else min(0.0, bottom)
     return Scale(low, high if high > low else low + 1.0)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Raised when a folder of an older version could no longer be read; older ones are read as long as their tests pass.
 FORMAT = 1
+#: What a configuration cannot do without.
+NEEDED = ("domain", "name", "codec", "family", "verbs", "space", "fields", "recipe", "sha256")
 WEIGHTS, CONFIG, METRICS, CARD = "model.safetensors", "config.json", "metrics.json", "README.md"
 
 
@@ -89,7 +91,7 @@ def write_file(path: Path, data: bytes) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a model folder, without torch. Raises :class:`BadModel` for what is not one, or of another format."""
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
     except FileNotFoundError:
         raise BadModel(f"{folder}: not a model folder (no {CONFIG}); give a folder that `headwater train` wrote") from None
     except (OSError, ValueError) as error:
@@ -99,13 +101,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise BadModel(
             f"{folder}: model format {version!r}, this Headwater reads {FORMAT}; train it again or use the version that wrote it"
         )
+    if missing := [key for key in NEEDED if key not in config]:
+        raise BadModel(f"{folder / CONFIG}: lacks {', '.join(missing)}; copy the model folder again")
     return config
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """The figures of a model folder, empty where there are none yet."""
     try:
-        metrics: dict[str, Any] = json.loads((folder / METRICS).read_text())
+        metrics: dict[str, Any] = json.loads((folder / METRICS).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return metrics
@@ -116,6 +120,7 @@ def load(folder: Path, networks: Mapping[str, Callable[..., nn.Module]]) -> tupl
 
     Raises :class:`BadModel` for another format version, a hash that does not match or weights that do not fit."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
     from headwater.context import fields_from_json
@@ -132,7 +137,7 @@ def load(folder: Path, networks: Mapping[str, Callable[..., nn.Module]]) -> tupl
         recipe = Recipe.model_validate(config["recipe"])
         model = build(recipe, from_json(config["space"]), fields_from_json(config["fields"]), networks)
         model.load_tensors({k: v.to(torch.float32) if v.is_floating_point() else v for k, v in from_bytes(weights).items()})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         reason = re.sub(r"\s+", " ", str(error))
         raise BadModel(f"{folder}: the configuration does not fit the weights: {reason[:200]}") from None
     return model.eval(), config

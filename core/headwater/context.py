@@ -106,9 +106,14 @@ def _spec(field: Field) -> Given:
     return field.spec
 
 
+def _slot(field: Field) -> str:
+    """The field's name among embeddings; ``nn.ModuleDict`` refuses those of its own attributes, such as "type" or "keys"."""
+    return field.name + "_" * hasattr(nn.ModuleDict, field.name)
+
+
 def given_shape(field: Field, space: Space) -> tuple[int, ...]:
-    """The shape of one row of an array field: (size, *grid) or (length, size) on cells, (size,) as a sequence; with ``vocab``,
-    cells carry integers and have no channel axis."""
+    """The shape of one row of an array field: (size, *grid) or (length, size) on cells, (size,) beside a vector or as a sequence;
+    with ``vocab``, cells carry integers and have no channel axis."""
     spec = _spec(field)
     if spec.kind == "sequence":
         return (spec.size,)
@@ -116,7 +121,7 @@ def given_shape(field: Field, space: Space) -> tuple[int, ...]:
         return space.size if spec.vocab else (spec.size, *space.size)
     if isinstance(space, Tokens):
         return (space.length,) if spec.vocab else (space.length, spec.size)
-    return space.shape
+    return () if spec.vocab else (spec.size,)
 
 
 def _scalar(field: Field, value: Any) -> float:
@@ -157,12 +162,16 @@ class Conditioner(nn.Module):
         self.register_buffer("std", torch.ones(len(self.scalars)))
         self.embeddings = nn.ModuleDict()
         for i, f in enumerate(self.scalars):
+            if f.kind == "text":
+                raise ValueError(f"{f.name}: a network cannot read free text; make it a choice, or a given sequence")
             if i not in self.numbers:
-                self.embeddings[f.name] = nn.Embedding(1 + max(2, len(f.choices)), width)
+                self.embeddings[_slot(f)] = nn.Embedding(1 + max(2, len(f.choices)), width)
         for f in self.fields:
             if f.kind == "given" and (vocab := _spec(f).vocab):
-                self.embeddings[f.name] = nn.Embedding(vocab, width if _spec(f).kind == "sequence" else _spec(f).size)
+                self.embeddings[_slot(f)] = nn.Embedding(vocab, width if _spec(f).kind == "sequence" else _spec(f).size)
             if f.kind == "given" and _spec(f).kind == "sequence":
+                if not vocab:
+                    raise ValueError(f"{f.name}: a given sequence holds tokens; say how many there are (vocab)")
                 self.embeddings[f.name + "_position"] = nn.Embedding(_spec(f).size, width)
         self.mix = (
             nn.Sequential(nn.Linear(6 * len(self.numbers), width), nn.SiLU(), nn.Linear(width, width)) if self.numbers else None
@@ -198,7 +207,7 @@ class Conditioner(nn.Module):
                 continue
             value, present = conditions.given[f.name]
             if _spec(f).kind == "sequence":
-                sequences.append(self.embeddings[f.name](value) + self.embeddings[f.name + "_position"].weight)
+                sequences.append(self.embeddings[_slot(f)](value) + self.embeddings[f.name + "_position"].weight)
                 masks.append((value != 0) & present[:, None])
             else:
                 cells.append(self._cells(f, value, present))
@@ -223,13 +232,13 @@ class Conditioner(nn.Module):
             out = out + self.mix((parts * here[..., None]).flatten(1))
         for i, f in enumerate(self.scalars):
             if i not in self.numbers:
-                out = out + self.embeddings[f.name](values[:, i].add(1).nan_to_num(0.0).long())
+                out = out + self.embeddings[_slot(f)](values[:, i].add(1).nan_to_num(0.0).long())
         return out
 
     def _cells(self, field: Field, value: Tensor, present: Tensor) -> Tensor:
         grid = isinstance(self.space, Grid)
         if _spec(field).vocab:
-            value = self.embeddings[field.name](value)
+            value = self.embeddings[_slot(field)](value)
             value = value.movedim(-1, 1) if grid else value
         shape = (value.shape[0], 1, *value.shape[2:]) if grid else (*value.shape[:-1], 1)
         bit = present.to(value.dtype).reshape(-1, *[1] * (value.ndim - 1))

@@ -47,7 +47,11 @@ class Generator:
         self, domain: Domain[Any, Any], model: Model, recipe: Recipe, name: str, config: Mapping[str, Any] | None = None
     ) -> None:
         self.domain, self.model, self.recipe, self.name, self.config = domain, model, recipe, name, dict(config or {})
+        if recipe.codec not in domain.codecs:
+            raise HeadwaterError(f"{name}: made for the codec {recipe.codec!r}; {domain.name} has {', '.join(domain.codecs)}")
         self.codec: Codec[Any] = domain.codecs[recipe.codec]
+        if self.codec.space != model.space:
+            raise HeadwaterError(f"{name}: made for {model.space}; the codec {recipe.codec!r} is now over {self.codec.space}")
         self.tile = recipe.tile
 
     def __repr__(self) -> str:
@@ -138,7 +142,7 @@ class Generator:
         noise = Noise(seed).fold("vary")
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            return self.model.family.vary(take(x, rows), strength, noise.rows(rows), context, Steer(steps=steps))
+            return self.model.family.vary(take(x, rows).to(self.device), strength, noise.rows(rows), context, Steer(steps=steps))
 
         arrays = self.tiles(range(len(x)), wishes, draw)
         return Samples(self.domain, [self.codec.decode(a) for a in arrays], wishes, list(range(len(x))), seed, self.name)
@@ -166,7 +170,7 @@ class Generator:
             return self.model.family.infill(kept, noise.rows(rows), context, Steer(temperature=temperature))
 
         try:
-            arrays = self.tiles(range(len(x)), asked, draw)
+            arrays = list(self.tiles(range(len(x)), asked, draw))
         except ValueError as error:
             raise HeadwaterError(f"mask: {error}") from None
         return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(range(len(x))), seed, self.name)
@@ -217,6 +221,9 @@ class Generator:
             cells = torch.from_numpy(self.codec.prefix(start)) if isinstance(start, str) else torch.as_tensor(start)
         except ValueError as error:
             raise HeadwaterError(f"--start: {error}") from None
+        if cells.ndim != 2 or cells.shape[1] != space.streams or len(cells) >= space.length:
+            want = f"tokens of shape (positions, {space.streams}), fewer than {space.length} positions"
+            raise HeadwaterError(f"--start: expected {want}; got {tuple(cells.shape)}")
         values = torch.zeros(1, *space.shape, dtype=torch.long, device=self.device)
         values[0, : len(cells)] = cells
         mask = torch.zeros_like(values, dtype=torch.bool)
@@ -236,20 +243,18 @@ class Generator:
         """Arrays of ``rows`` in order, made in tiles of fixed shape.
 
         Row r always stands at place r mod ``tile`` of its tile, and a tile is always full: places that are not asked for are
-        filled with the row that belongs there. So neither the batch size nor the range asked for changes a byte."""
-        step = batch_size or max(self.tile, 1)
-        if step < 1:
+        filled with the row that belongs there. So neither the batch size nor the range asked for changes a byte. One tile is in
+        flight at a time, whatever the batch size: a smaller batch would make the same tile again, a larger one saves nothing."""
+        if batch_size is not None and batch_size < 1:
             raise HeadwaterError(f"--batch-size: expected at least 1; got {batch_size}")
-        for low in range(rows.start, rows.stop, step):
-            high = min(low + step, rows.stop)
-            for tile in range(low // self.tile, (high - 1) // self.tile + 1):
-                places = range(tile * self.tile, (tile + 1) * self.tile)
-                inside = [r for r in places if low <= r < high]
-                known = [wishes[min(max(r, inside[0]), inside[-1]) - rows.start] for r in places]
-                context = self.model.conditioner.with_null(self.model.conditions(known))
-                made = draw(torch.tensor(places), context).cpu().numpy()
-                yield from (made[r - places.start] for r in inside)
-                progress(inside[-1] + 1 - rows.start, len(rows))
+        for tile in range(rows.start // self.tile, (rows.stop - 1) // self.tile + 1):
+            places = range(tile * self.tile, (tile + 1) * self.tile)
+            inside = range(max(places.start, rows.start), min(places.stop, rows.stop))
+            known = [wishes[min(max(r, inside.start), inside.stop - 1) - rows.start] for r in places]
+            context = self.model.conditioner.with_null(self.model.conditions(known))
+            made = draw(torch.tensor(places), context).cpu().numpy()
+            yield from (made[r - places.start] for r in inside)
+            progress(inside.stop - rows.start, len(rows))
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

@@ -58,10 +58,12 @@ class Model(nn.Module):
 def build(recipe: Recipe, space: Space, fields: Sequence[Field], networks: Mapping[str, Callable[..., nn.Module]]) -> Model:
     """A model with fresh weights. ``fields`` are those of the domain's condition; given arrays that the recipe does not train are
     left out, and so is everything where the recipe labels nothing. Raises :class:`HeadwaterError` for options that do not fit."""
+    if unknown := set(recipe.given) - {f.name for f in fields if f.kind == "given"}:
+        raise HeadwaterError(f"recipe for {recipe.family}: given: no array field of the condition is named {sorted(unknown)[0]!r}")
     known = [f for f in fields if (f.name in recipe.given if f.kind == "given" else recipe.labels != 0)]
-    conditioner = Conditioner(known, space, recipe.condition_width)
-    widths = (conditioner.pooled_width, conditioner.cells_width, conditioner.sequence_width)
     try:
+        conditioner = Conditioner(known, space, recipe.condition_width)
+        widths = (conditioner.pooled_width, conditioner.cells_width, conditioner.sequence_width)
         network = _network(recipe, space, networks, widths)
         family = _family(recipe, space, network, widths)
     except (TypeError, ValueError) as error:

@@ -73,8 +73,8 @@ class Recipe(Part):
     def load(cls, path: Path) -> Recipe:
         """Raises :class:`HeadwaterError` naming the file and the field."""
         try:
-            return cls.model_validate(tomllib.loads(path.read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise HeadwaterError(f"{path}: not a readable recipe: {error}") from None
         except ValidationError as error:
             first = error.errors()[0]

@@ -39,8 +39,8 @@ def entries() -> Mapping[str, Entry]:
         try:
             domain = point.load()()
             complaint = faults(domain, point.name)
-        except Exception as error:  # whatever an outsider's module raises must not take the others down
-            found[point.name] = Entry(point.name, None, f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # whatever an outsider's module raises must not take the others down
+            found[point.name] = Entry(point.name, None, " ".join(f"{type(error).__name__}: {error}".split()))
             continue
         found[point.name] = Entry(point.name, None if complaint else domain, complaint)
     return found

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from headwater.noise import Noise
-
 
 @dataclass(frozen=True)
 class Samples(Sequence[Any]):

@@ -56,13 +56,14 @@ class KeptReader(nn.Module):
         self.out = nn.Linear(2 * (width // 2), width)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(rows, positions, streams) and its mask to (rows, positions, width)."""
+        """(rows, positions, streams) and its mask to (rows, positions, width). Rows that keep nothing read nothing, so that their
+        likelihood does not depend on how much padding stands behind them."""
         marked = sum(
             e(torch.where(mask[..., s], values[..., s], e.num_embeddings - 1))  # type: ignore[operator]
             for s, e in enumerate(self.values)
         )
         out: Tensor = self.out(self.gru(marked)[0])
-        return out
+        return out * mask.any(dim=2).any(dim=1)[:, None, None]
 
 
 class Autoregressive(Family):
@@ -108,7 +109,7 @@ class Autoregressive(Family):
             mask = kept_mask(batch, self.patterns, noise.fold("pattern"))
             kept = Kept(batch, mask & (noise.fold("shown").uniform(1) < 0.5)[:, :, None].to(batch.device))
         log_prob, counted = self._log_probs(batch, context, kept)
-        return -log_prob.sum() / counted.sum()
+        return -log_prob.sum() / counted.sum().clamp(min=1)  # every cell of a small batch may be kept
 
     def log_prob(self, x: Tensor, context: Context, kept: Kept | None = None) -> Tensor:
         """(rows, positions, streams) to (rows,): log-likelihood in nats, of the cells that are not kept where some are."""
@@ -166,7 +167,8 @@ class Autoregressive(Family):
         return self._generate(noise, context, steer, None)
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        if not self.patterns and bool((kept.mask.flatten(1).diff(dim=1).long() > 0).any() | ~kept.mask.flatten(1).any(dim=1).all()):
+        order = kept.mask.flatten(1).long()  # kept cells in the order of generation: ones, then zeros, where they are a prefix
+        if not self.patterns and bool((order.diff(dim=1) > 0).any()):
             raise ValueError("this model continues a prefix; it was not trained to keep other cells")
         return self._generate(noise, context, steer, kept)
 

@@ -29,6 +29,8 @@ def build(name: str, space: Space, options: Mapping[str, Any], pooled: int, cell
     network: nn.Module
     if name in ("recurrent", "transformer"):
         network = make(pooled=pooled, sequence=sequence, **options)
+    elif sequence:
+        raise ValueError(f"the network {name!r} cannot read a sequence of givens; the transformer can")
     else:
         network = make(space, pooled=pooled, cells=cells, **options)
     return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,14 +12,12 @@ from headwater.spaces import Vector
 
 
 class MLP(nn.Module):
-    """``layers`` residual layers of ``width``; given cells are joined to the input features."""
+    """``layers`` residual layers of ``width``; given numbers are joined to the input features."""
 
     def __init__(self, space: Vector, width: int = 256, layers: int = 4, pooled: int = 0, cells: int = 0) -> None:
         super().__init__()
-        if cells:
-            raise ValueError("vectors have no cells for a given field to lie on; use a sequence")
         self.embedding = NoiseEmbedding(width, pooled)
-        self.stem = nn.Linear(space.features, width)
+        self.stem = nn.Linear(space.features + cells, width)
         self.first = nn.ModuleList([nn.Linear(width, width) for _ in range(layers)])
         self.last = nn.ModuleList([nn.Linear(width, width) for _ in range(layers)])
         self.modulate = nn.ModuleList([nn.Linear(width, 2 * width) for _ in range(layers)])
@@ -28,7 +27,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, noise_level: Tensor, context: Context) -> Tensor:
         embedding = self.embedding(noise_level, context)
-        hidden = self.stem(x)
+        hidden = self.stem(x if context.cells is None else torch.cat([x, context.cells.to(x.dtype)], dim=1))
         for first, last, modulate in zip(self.first, self.last, self.modulate, strict=True):
             scale, shift = modulate(embedding).chunk(2, dim=1)
             hidden = hidden + last(F.silu(first(F.silu(hidden)) * (1 + scale) + shift))

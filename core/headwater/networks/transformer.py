@@ -57,7 +57,8 @@ class Block(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(rows, positions, width) to (rows, heads, positions, head width)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        out: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return out
 
     def cross(self, x: Tensor, context: Context) -> Tensor:
         if self.query is None or context.sequence is None or context.mask is None:

@@ -59,17 +59,20 @@ def check(place: Path, name: str | Path) -> None:
         return
     if not place.is_dir():
         raise HeadwaterError(f"-o {name}: expected a folder; this is a file. Choose another name")
-    found = files(place)
-    if not found:
+    if not any(place.iterdir()):
         return
     try:
         ours = set(json.loads((place / RUN).read_text("utf-8"))["files"]) | {RUN}
     except (OSError, ValueError, KeyError, TypeError):
-        raise HeadwaterError(f"-o {name}: the folder is not empty and not an earlier run of Headwater; choose another or empty it") from None
-    others = [f for f in found if f not in ours]
+        raise HeadwaterError(
+            f"-o {name}: the folder is not empty and not an earlier run of Headwater; choose another or empty it"
+        ) from None
+    others = [f for f in files(place) if f not in ours]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        raise HeadwaterError(f"-o {name}: beside an earlier run it holds {others[0]}{more}, which would be lost; choose another folder")
+        raise HeadwaterError(
+            f"-o {name}: beside an earlier run it holds {others[0]}{more}, which would be lost; choose another folder"
+        )
 
 
 def files(folder: Path) -> list[str]:
@@ -132,11 +135,13 @@ def versions(domain: Domain[Any, Any]) -> dict[str, str]:
 def source_record(source: Path) -> dict[str, Any]:
     """What names an input without saying whose it is: a hash of its content (of a folder: of every file in order) and its suffix.
     File names and headers may hold a patient's name, so neither is kept."""
-    digest, folder = hashlib.sha256(), source.is_dir()
-    for file in sorted(p for p in source.rglob("*") if p.is_file()) if folder else [source]:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest() if folder else b"")
-            while not folder and (block := stream.read(1 << 20)):
-                digest.update(block)
+    folder = source.is_dir()
+    parts = [_digest(p) for p in sorted(source.rglob("*")) if p.is_file()] if folder else []
+    digest = hashlib.sha256(b"".join(parts)).digest() if folder else _digest(source)
     suffix = re.search(r"\.[a-z][a-z0-9]{1,4}(\.gz)?$", source.name)
-    return {"kind": "folder" if folder else "file", "sha256": digest.hexdigest(), "suffix": suffix[0] if suffix and not folder else ""}
+    return {"kind": "folder" if folder else "file", "sha256": digest.hex(), "suffix": suffix[0] if suffix and not folder else ""}
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -1,7 +1,7 @@
 """Linear forward models y = A x: how a clean item becomes a measurement, before noise.
 
-``vjp`` is the exact adjoint Aᵀ, so the normal equations that data consistency solves are those of ``apply``. Items and measurements
-carry rows first: (rows, *domain) and (rows, *range).
+``vjp`` is the exact adjoint Aᵀ, so the normal equations that data consistency solves are those of ``apply``. Items and
+measurements carry rows first: (rows, *domain) and (rows, *range).
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ class Operator(ABC):
     def solve(self, right: Tensor, weight: Tensor) -> Tensor:
         """The v with (AᵀA + weight) v = right; ``weight`` > 0 has one number a row.
 
-        By conjugate gradients (Hestenes and Stiefel, 1952, https://doi.org/10.6028/jres.049.044), a fixed 50 iterations, each row on
-        its own, so that no row's answer depends on its neighbours. Subclasses with a closed form override it.
+        By conjugate gradients (Hestenes and Stiefel, 1952, https://doi.org/10.6028/jres.049.044), at most 300 iterations; a
+        row that has converged stays as it is, so no answer depends on the other rows. Subclasses with a closed form override
+        it.
         """
         w = _column(weight, right)
         v, gap = torch.zeros_like(right), right
         way, square = gap, _dot(gap, gap)
-        floor = torch.finfo(right.dtype).eps ** 2 * square
-        for _ in range(50):
-            curved = self.vjp(self.apply(way)) + w * way
+        floor = (10 * torch.finfo(right.dtype).eps) ** 2 * square
+        for _ in range(300):
             live = square > floor
-            step = torch.where(live, square / _dot(way, curved).clamp(min=1e-300), 0.0)
+            if not bool(live.any()):
+                break
+            curved = self.vjp(self.apply(way)) + w * way
+            step = torch.where(live, square / torch.where(live, _dot(way, curved), 1.0), 0.0)
             v, gap = v + step * way, gap - step * curved
             new = _dot(gap, gap)
-            way = gap + torch.where(live, new / square, 0.0) * way
+            way = gap + torch.where(live, new / torch.where(live, square, 1.0), 0.0) * way
             square = new
         return v
 
@@ -67,7 +70,8 @@ class Identity(Operator):
 
 
 class Mask(Operator):
-    """y = m x, elementwise with m in {0, 1}: inpainting. ``mask`` is bool and broadcasts to ``domain``; unseen cells of y are 0."""
+    """y = m x, elementwise with m in {0, 1}: inpainting. ``mask`` is bool and broadcasts to ``domain``; unseen cells of y are
+    0."""
 
     def __init__(self, domain: tuple[int, ...], mask: Tensor) -> None:
         super().__init__(domain)
@@ -89,8 +93,8 @@ class Mask(Operator):
 class Blur(Operator):
     """y = k * x: each channel convolved with ``kernel``, of odd length along each axis of ``size``.
 
-    The boundary is ``circular`` (then AᵀA is diagonal in Fourier space and ``solve`` is exact) or ``reflect``, which repeats the edge
-    cell (d c b a | a b c d), as scipy.ndimage names it.
+    The boundary is ``circular`` (then AᵀA is diagonal in Fourier space and ``solve`` is exact) or ``reflect``, which repeats the
+    edge cell (d c b a | a b c d), as scipy.ndimage names it.
     """
 
     def __init__(self, domain: tuple[int, ...], kernel: Tensor, boundary: Boundary = "circular") -> None:
@@ -110,10 +114,12 @@ class Blur(Operator):
         wide = torch.zeros(self._wide, dtype=like.dtype, device=like.device)
         wide[tuple(slice(k) for k in self.kernel.shape)] = self.kernel.to(like)
         wide = wide.roll([-(k // 2) for k in self.kernel.shape], tuple(range(wide.ndim)))
-        return torch.fft.rfftn(wide)
+        spectrum: Tensor = torch.fft.rfftn(wide)
+        return spectrum
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
-        return torch.fft.irfftn(torch.fft.rfftn(x, dim=self._axes) * transfer, s=self._wide, dim=self._axes)
+        out: Tensor = torch.fft.irfftn(torch.fft.rfftn(x, dim=self._axes) * transfer, s=self._wide, dim=self._axes)
+        return out
 
     def apply(self, x: Tensor) -> Tensor:
         if self.boundary == "circular":
@@ -143,8 +149,7 @@ class Blur(Operator):
     def solve(self, right: Tensor, weight: Tensor) -> Tensor:
         if self.boundary == "reflect":
             return super().solve(right, weight)
-        gain = self._transfer(right).abs().square() + _column(weight, right)
-        return torch.fft.irfftn(torch.fft.rfftn(right, dim=self._axes) / gain, s=self._wide, dim=self._axes)
+        return self._filter(right, 1 / (self._transfer(right).abs().square() + _column(weight, right)))
 
 
 def _reflected(length: int, pad: int) -> Tensor:

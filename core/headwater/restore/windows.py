@@ -7,7 +7,7 @@ finished samples of independent windows would average their noise and halve the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -23,10 +23,11 @@ class Windows:
     """Lifts ``denoiser``, which knows windows of ``size``, to (rows, channels, *any size); itself a
     :class:`~headwater.restore.denoiser.Denoiser`.
 
-    ``axes`` are the spatial axes that ``size`` refers to, 0 the first after channels; the default is the last ``len(size)``. The other
-    spatial axes become rows: a 2-D network with ``axes=(0, 1)`` runs through a volume slice by slice. ``overlap`` cells at least are
-    shared by neighbours. Every call of ``denoiser`` gets exactly ``tile`` windows, the last call padded, and their positions depend on
-    the image's size alone; so no result depends on how many images are in flight. Memory: three times the image, and one tile.
+    ``axes`` are the spatial axes that ``size`` refers to, 0 the first after channels; the default is the last ``len(size)``.
+    The other spatial axes become rows: a 2-D network with ``axes=(0, 1)`` runs through a volume slice by slice. ``overlap``
+    cells at least are shared by neighbours. Every call of ``denoiser`` gets exactly ``tile`` windows, the last call padded,
+    and their positions depend on the image's size alone; so no result depends on how many images are in flight. Memory: three
+    times the image, and one tile.
 
     >>> lifted = Windows(lambda x, sigma, context: 2 * x, size=(4,), overlap=2)
     >>> lifted(torch.ones(1, 1, 7), torch.ones(1), None).tolist()
@@ -34,7 +35,12 @@ class Windows:
     """
 
     def __init__(
-        self, denoiser: Denoiser, size: Sequence[int], overlap: int | Sequence[int], axes: Sequence[int] | None = None, tile: int = 16
+        self,
+        denoiser: Denoiser,
+        size: Sequence[int],
+        overlap: int | Sequence[int],
+        axes: Sequence[int] | None = None,
+        tile: int = 16,
     ) -> None:
         self.denoiser, self.size, self.axes, self.tile = denoiser, tuple(size), None if axes is None else tuple(axes), tile
         self.overlap = (overlap,) * len(self.size) if isinstance(overlap, int) else tuple(overlap)
@@ -47,7 +53,7 @@ class Windows:
         spatial = x.ndim - 2
         axes = tuple(range(spatial - len(self.size), spatial)) if self.axes is None else self.axes
         if spatial < len(self.size) or any(not 0 <= a < spatial for a in axes):
-            raise HeadwaterError(f"axes: expected axes of an image with {spatial} spatial axes; got {axes} for windows of {self.size}")
+            raise HeadwaterError(f"axes: expected {len(self.size)} of an image's {spatial} spatial axes; got {axes}")
         rows = Rows(x.shape, axes)
         flat = rows.flatten(x)
         lengths = flat.shape[2:]
@@ -60,24 +66,25 @@ class Windows:
 
     def _blend(self, x: Tensor, sigma: Tensor, index: Tensor, cells: Tensor | None, context: Context | None) -> Tensor:
         lines = [_line(n, s, o) for n, s, o in zip(x.shape[2:], self.size, self.overlap, strict=True)]
-        places = [
-            (row, tuple(slice(start, start + s) for (start, _), s in zip(corner, self.size, strict=True)), [w for _, w in corner])
-            for row in range(x.shape[0])
-            for corner in product(*lines)
-        ]
+        corners = [(self._place(corner), _outer(corner).to(x)) for corner in product(*lines)]
+        places = [(row, place, weight) for row in range(x.shape[0]) for place, weight in corners]
         out = torch.zeros_like(x)
         for first in range(0, len(places), self.tile):
             here = places[first : first + self.tile]
             full = here + [here[0]] * (self.tile - len(here))
             which = torch.tensor([row for row, _, _ in full], device=x.device)
-            windows = torch.stack([x[row, :, *place] for row, place, _ in full])
+            windows = torch.stack([x[row][place] for row, place, _ in full])
             told = None if context is None else replace(context, cells=None, null=None)[index[which]]
             if told is not None and cells is not None:
-                told = replace(told, cells=torch.stack([cells[row, :, *place] for row, place, _ in full]))
+                told = replace(told, cells=torch.stack([cells[row][place] for row, place, _ in full]))
             estimate = self.denoiser(windows, sigma[which], told)
-            for (row, place, weights), e in zip(here, estimate, strict=False):
-                out[row, :, *place] += e * _outer(weights).to(e)
+            for (row, place, weight), e in zip(here, estimate, strict=False):
+                out[row][place] += e * weight
         return out
+
+    def _place(self, corner: Sequence[tuple[int, Tensor]]) -> tuple[slice, ...]:
+        """One window in (channels, *size)."""
+        return (slice(None), *(slice(start, start + s) for (start, _), s in zip(corner, self.size, strict=True)))
 
 
 class Rows:
@@ -109,7 +116,7 @@ def _before(length: int, size: int) -> int:
 
 
 def _at_least(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Axes shorter than the window padded by reflection without repeating the edge, to and fro where one reflection is too short."""
+    """Axes shorter than the window padded by reflection without repeating the edge, to and fro where once is not enough."""
     for axis, s in enumerate(size, start=2):
         n = x.shape[axis]
         if n < s:
@@ -133,14 +140,9 @@ def _line(length: int, size: int, overlap: int) -> list[tuple[int, Tensor]]:
     return [(start, raw / total[start : start + size]) for start in starts]
 
 
-def _outer(weights: Sequence[Tensor]) -> Tensor:
-    """The product of one line of weights for each axis."""
-    out = weights[0]
-    for w in weights[1:]:
-        out = out[..., None] * w
+def _outer(corner: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """The weights of one window: the product of its shares along each axis."""
+    out = torch.ones((), dtype=torch.float64)
+    for _, share in corner:
+        out = out[..., None] * share
     return out
-
-
-def positions(length: int, size: int, overlap: int) -> Iterator[int]:
-    """Where windows start along an axis of ``length``."""
-    return (start for start, _ in _line(length, size, overlap))

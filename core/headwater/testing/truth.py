@@ -17,7 +17,8 @@ from headwater.noise import Noise
 from headwater.spaces import Tokens, Vector
 
 CRITICAL = math.log(1 + math.sqrt(2)) / 2
-"""The inverse temperature at which the infinite square Ising lattice orders (Onsager, 1944, https://doi.org/10.1103/PhysRev.65.117)."""
+"""The inverse temperature at which the infinite square Ising lattice orders (Onsager, 1944,
+https://doi.org/10.1103/PhysRev.65.117)."""
 
 
 def _choose(uniform: Tensor, weights: Tensor) -> Tensor:
@@ -55,7 +56,8 @@ class GaussianMixture:
         return self._joint(x.double(), torch.zeros(x.shape[0], dtype=torch.float64))[0].logsumexp(1)
 
     def _joint(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log π_k N(x; μ_k, S_k + σ²I) (n, k), x - μ_k in the eigenvectors of S_k (n, k, d), and the variances there (n, k, d)."""
+        """log π_k N(x; μ_k, S_k + σ²I) (n, k), x - μ_k in the eigenvectors of S_k (n, k, d), and the variances there (n, k,
+        d)."""
         z = torch.einsum("nkd,kde->nke", x[:, None] - self.means, self.axes)
         total = self.variances + sigma[:, None, None] ** 2
         log = -0.5 * (z**2 / total + total.log() + math.log(2 * math.pi)).sum(2)
@@ -101,7 +103,9 @@ class Plane:
 
     space = Vector(2)
 
-    def __init__(self, draw: Callable[[Noise, int], Tensor], log_density: Callable[[Tensor], Tensor], half: float, nodes: int = 800) -> None:
+    def __init__(
+        self, draw: Callable[[Noise, int], Tensor], log_density: Callable[[Tensor], Tensor], half: float, nodes: int = 800
+    ) -> None:
         self._draw, self._log_density, self.half, self.nodes = draw, log_density, half, nodes
 
     def sample(self, noise: Noise, n: int) -> Tensor:
@@ -185,8 +189,8 @@ def two_moons(s: float = 0.1) -> Plane:
 class Enumerated:
     """A distribution over all strings of ``length`` symbols, few enough to list: tokens 1..symbols, since 0 is padding.
 
-    Items are (n, length, 1) int64, as :class:`~headwater.spaces.Tokens` holds them. ``log_prob`` is normalised; ``entropy`` and the
-    sampler run over the list of all ``symbols ** length`` strings.
+    Items are (n, length, 1) int64, as :class:`~headwater.spaces.Tokens` holds them. ``log_prob`` is normalised; ``entropy``
+    and the sampler run over the list of all ``symbols ** length`` strings.
     """
 
     def __init__(self, symbols: int, length: int, log_weight: Callable[[Tensor], Tensor]) -> None:
@@ -231,7 +235,8 @@ def ising(side: int = 4, periodic: bool = False, beta: float = CRITICAL) -> Enum
 
 
 def ising_entropy(side: int = 8, beta: float = CRITICAL) -> float:
-    """Entropy of the free ``side`` x ``side`` Ising model by the transfer matrix of one row: log Z - β dlog Z/dβ. 8x8: 28.07626."""
+    """Entropy of the free ``side`` x ``side`` Ising model by the transfer matrix of one row: log Z - β dlog Z/dβ. 8x8:
+    28.07626."""
     spins = 2.0 * torch.stack([torch.arange(2**side) >> i & 1 for i in range(side)], 1).double() - 1
     b = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
     inside = b * (spins[:, 1:] * spins[:, :-1]).sum(1)
@@ -246,10 +251,12 @@ def ising_entropy(side: int = 8, beta: float = CRITICAL) -> float:
 
 class HiddenMarkov(Enumerated):
     """A hidden Markov model: log_prob by the forward algorithm (Rabiner, 1989, https://doi.org/10.1109/5.18626), entropy by
-    enumeration. ``start`` (s,), ``move`` (s, s) and ``emit`` (s, symbols) are probabilities; the defaults are 3 states, 4 symbols,
-    length 8, sticky enough that independent positions would lose 1.2 nats."""
+    enumeration. ``start`` (s,), ``move`` (s, s) and ``emit`` (s, symbols) are probabilities; the defaults are 3 states, 4
+    symbols, length 8, sticky enough that independent positions would lose 1.2 nats."""
 
-    def __init__(self, start: Tensor | None = None, move: Tensor | None = None, emit: Tensor | None = None, length: int = 8) -> None:
+    def __init__(
+        self, start: Tensor | None = None, move: Tensor | None = None, emit: Tensor | None = None, length: int = 8
+    ) -> None:
         double = torch.float64
         self.start = torch.tensor([0.6, 0.3, 0.1], dtype=double) if start is None else start.double()
         rows = [[0.85, 0.10, 0.05], [0.05, 0.80, 0.15], [0.20, 0.05, 0.75]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -48,6 +50,16 @@ def files_source(domain: Domain[Any, Any], files: Sequence[Path]) -> Source:
     return Source(rest, held or None, "own files")
 
 
+def identity(recipe: Recipe, seed: int, data: str) -> str:
+    """What a checkpoint must share with the training that resumes it: all that shapes its weights but the number of steps, which
+    may be chosen late."""
+    free = {"summary", "sizes", "tile"}
+    told = recipe.model_dump(mode="json", exclude=free)
+    for name in ("steps", "decay", "validate_rows"):
+        del told["training"][name]
+    return hashlib.blake2b(json.dumps([told, seed, data], sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def train(
     domain: Domain[Any, Any],
     recipe: Recipe,
@@ -67,9 +79,10 @@ def train(
 ) -> Model:
     """Train a recipe's model in ``folder`` (``checkpoint.safetensors``, ``log.csv``) and return it with averaged weights.
 
-    A folder that holds a checkpoint is resumed from it, bit for bit as if it had never stopped (same machine, same threads).
-    ``start`` gives the weights to begin from, for adapting a model. Raises :class:`HeadwaterError` for data that are missing or
-    do not fit and :class:`MissingExtra` where pytorch-lightning is not installed.
+    A folder that holds a checkpoint is resumed from it, bit for bit as if it had never stopped (same machine, same threads); more
+    or fewer ``steps`` may be asked for then. ``start`` gives the weights to begin from, for adapting a model. Raises
+    :class:`HeadwaterError` for data that are missing or do not fit, or a folder that holds another recipe's checkpoint, and
+    :class:`MissingExtra` where pytorch-lightning is not installed.
     """
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*pynvml.*|.*LeafSpec.*|.*isinstance.treespec.*")
@@ -87,7 +100,7 @@ def train(
     from headwater.noise import Noise
     from headwater.train.module import Journal, Lesson, Steps
     from headwater.train.preparation import TrainingData
-    from headwater.train.snapshot import SafetensorsIO
+    from headwater.train.snapshot import SafetensorsIO, identity_of
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -103,10 +116,19 @@ def train(
     if start is None:
         model.conditioner.fit(torch.from_numpy(data.values))
     else:
-        model.load_tensors(start.tensors())
+        try:
+            model.load_tensors(start.tensors())
+        except ValueError as error:
+            raise HeadwaterError(f"--from: that model does not fit this recipe: {error}") from None
 
     folder.mkdir(parents=True, exist_ok=True)
-    lesson = Lesson(model, data, valid, recipe.training, seed)
+    made_of = identity(recipe, seed, data.hash)
+    checkpoint = folder / "checkpoint.safetensors"
+    if checkpoint.is_file() and identity_of(checkpoint) not in ("", made_of):
+        raise HeadwaterError(
+            f"{folder}: holds the checkpoint of another recipe, seed or data; train in another folder or empty this one"
+        )
+    lesson = Lesson(model, data, valid, recipe.training, seed, made_of)
     journal = Journal(folder, checkpoint_seconds, log_every, validate_every, tell)
     trainer = pl.Trainer(
         accelerator="gpu" if device.startswith("cuda") else "cpu",
@@ -123,7 +145,6 @@ def train(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    checkpoint = folder / "checkpoint.safetensors"
     resume = str(checkpoint) if checkpoint.is_file() else None
     model.train()
     trainer.fit(lesson, DataLoader(Steps(), batch_size=None), ckpt_path=resume)

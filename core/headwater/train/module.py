@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from headwater.checkpoint import write_file
 from headwater.model import Model
 from headwater.noise import Noise
 from headwater.recipe import Training
@@ -36,9 +37,11 @@ class Steps(torch.utils.data.IterableDataset[int]):
 class Lesson(pl.LightningModule):
     """Trains a model on batches that are a function of (seed, step) alone, so that a resumed run repeats an unbroken one."""
 
-    def __init__(self, model: Model, data: TrainingData, valid: TrainingData | None, training: Training, seed: int) -> None:
+    def __init__(
+        self, model: Model, data: TrainingData, valid: TrainingData | None, training: Training, seed: int, identity: str = ""
+    ) -> None:
         super().__init__()
-        self.model, self.data, self.valid, self.training_settings = model, data, valid, training
+        self.model, self.data, self.valid, self.training_settings, self.identity = model, data, valid, training, identity
         self.noise = Noise(seed).fold("train")
         self.order = Order(len(data), training.batch, self.noise.fold("order"), data.sizes)
         self.average = {k: v.detach().clone() for k, v in model.tensors().items()}
@@ -64,7 +67,12 @@ class Lesson(pl.LightningModule):
         context = self.model.conditioner(conditions)
         return self.model.family.loss("model", batch.to(self.device), context, keys.fold("loss"))
 
+    def on_train_start(self) -> None:
+        """The average lives beside the weights, also when it comes from a checkpoint."""
+        self.average = {k: v.to(self.device) for k, v in self.average.items()}
+
     def training_step(self, batch: int, index: int) -> Tensor:
+        torch.manual_seed(self.noise.fold("dropout", self.taken).number())  # torch's own stream serves dropout alone
         loss = self.step_loss(self.data, self.order.rows(self.taken), self.noise.fold("step", self.taken), drop=True)
         self.last_loss = loss.detach()
         return loss
@@ -75,7 +83,7 @@ class Lesson(pl.LightningModule):
         keep = min(self.training_settings.ema, (1 + self.taken) / (10 + self.taken))
         for name, value in self.model.tensors().items():
             if value.dtype.is_floating_point:
-                self.average[name].to(value.device).lerp_(value.detach(), 1 - keep)
+                self.average[name].lerp_(value.detach(), 1 - keep)
             else:
                 self.average[name].copy_(value)
 
@@ -92,7 +100,7 @@ class Lesson(pl.LightningModule):
         return total / count
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["average"], checkpoint["taken"] = self.average, self.taken
+        checkpoint["average"], checkpoint["taken"], checkpoint["identity"] = self.average, self.taken, self.identity
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.average, self.taken = checkpoint["average"], checkpoint["taken"]
@@ -125,6 +133,14 @@ class Journal(pl.Callback):
         self.folder, self.seconds, self.log_every, self.validate_every, self.tell = folder, seconds, log_every, validate_every, tell
         self.saved = self.started = time.monotonic()
         self.losses: list[float] = []
+
+    def on_train_start(self, trainer: pl.Trainer, lesson: Lesson) -> None:  # type: ignore[override]
+        """Forget the lines of steps that will be taken again, those after the checkpoint that is resumed."""
+        path = self.folder / "log.csv"
+        if path.exists():
+            lines = path.read_text("utf-8").splitlines(keepends=True)
+            kept = [s for s in lines[1:] if s.endswith("\n") and int(s.partition(",")[0]) <= lesson.taken]
+            write_file(path, "".join(lines[:1] + kept).encode())
 
     def on_train_batch_end(self, trainer: pl.Trainer, lesson: Lesson, *unused: Any) -> None:  # type: ignore[override]
         lesson.advance()

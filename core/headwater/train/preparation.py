@@ -166,6 +166,12 @@ class TrainingData:
     def sizes(self) -> np.ndarray[Any, Any] | None:
         return self.encoded.sizes if self.encoded is not None else None
 
+    def _encode(self, row: int, item: Any) -> np.ndarray[Any, Any]:
+        try:
+            return self.codec.encode(item)
+        except ValueError as error:
+            raise HeadwaterError(f"training row {row}: {error}") from None
+
     def batch(self, index: Sequence[int], noise: Noise) -> tuple[Tensor, Conditions]:
         """The rows of ``index``; ``noise`` has one key for each, for views and degradations."""
         if self.encoded is not None:
@@ -173,7 +179,7 @@ class TrainingData:
             items = [self.rows[r] for r in index] if self.given else []
         else:
             items = [self.codec.view(self.rows[r], noise.fold("view")[i : i + 1]) for i, r in enumerate(index)]
-            array = np.stack([self.codec.encode(item) for item in items])
+            array = np.stack([self._encode(r, item) for r, item in zip(index, items, strict=True)])
         values = torch.from_numpy(self.values[list(index)])
         wishes = {
             f.name: [self.domain.given(f.name, item, noise.fold("given", f.name)[i : i + 1]) for i, item in enumerate(items)]

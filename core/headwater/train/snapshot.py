@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from headwater.errors import HeadwaterError
 
 
 def pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
@@ -39,6 +41,17 @@ def unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if kind in ("list", "tuple"):
         return [unpack(v, tensors) for v in value] if kind == "list" else tuple(unpack(v, tensors) for v in value)
     return value
+
+
+def identity_of(path: Path) -> str:
+    """The identity that a checkpoint was written under, empty where it has none. Raises :class:`HeadwaterError` for a file that is
+    not a checkpoint."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            top = json.loads(file.metadata()["tree"])["dict"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise HeadwaterError(f"{path}: not a readable checkpoint; remove it to train from the beginning") from None
+    return next((str(value.get("value", "")) for key, value in top if key == {"value": "identity"}), "")
 
 
 class SafetensorsIO(CheckpointIO):

@@ -51,8 +51,12 @@ class Columns(Codec[str]):
 
     space = Tokens(vocab=1 + len(TILES), length=COLUMNS, streams=ROWS)
 
+    def cells(self, grid: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """(rows, columns) laid out as this space."""
+        return grid[::-1].T
+
     def encode(self, item: str) -> np.ndarray[Any, Any]:
-        return indices(item)[::-1].T + 1
+        return self.cells(indices(item)) + 1
 
     def decode(self, array: np.ndarray[Any, Any]) -> str:
         places = np.asarray(array).T[::-1] - 1
@@ -67,8 +71,12 @@ class Picture(Codec[str]):
 
     space = Grid(len(TILES), (ROWS, COLUMNS))
 
+    def cells(self, grid: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """(rows, columns) laid out as this space."""
+        return np.broadcast_to(grid, self.space.shape)
+
     def encode(self, item: str) -> np.ndarray[Any, Any]:
-        return np.where(indices(item) == np.arange(len(TILES))[:, None, None], 1, -1).astype(np.float32)
+        return np.where(self.cells(indices(item)) == np.arange(len(TILES))[:, None, None], 1, -1).astype(np.float32)
 
     def decode(self, array: np.ndarray[Any, Any]) -> str:
         return text(np.nan_to_num(array, nan=-1.0).argmax(axis=0))
@@ -90,11 +98,9 @@ class Ends:
         kinds = EMPTY + GROUND + BRICK + SPIKE + COIN
         mark = {0: START, COLUMNS - 1: GOAL}.get(column)
         if mark and not marked:
-            here = mark if solid_below else ""
-            if height == self.HIGHEST:
-                kinds = here  # now or never
-            else:
-                kinds = here + (SOLID if height == self.HIGHEST - 1 else kinds)
+            # At its highest it is now or never, so just below that something solid is due.
+            others = "" if height == self.HIGHEST else SOLID if height == self.HIGHEST - 1 else kinds
+            kinds = (mark if solid_below else "") + others
         return np.array([False, *(tile in kinds for tile in TILES)])
 
     def step(self, state: tuple[int, bool, bool], token: int) -> tuple[int, bool, bool]:
@@ -143,7 +149,7 @@ class Made(Result):
 
 @dataclass(frozen=True)
 class Attempts:
-    tries: Annotated[int | None, Knob("attempts at a playable level", 1, 64)] = 8
+    tries: Annotated[int | None, Knob("attempts at a playable level", 1, 64)] = 4
 
 
 class Repair(Pipeline[str]):
@@ -160,13 +166,8 @@ class Repair(Pipeline[str]):
         for row, level in rows:
             tries = options.tries or 1
             kept = np.array([[tile != OPEN for tile in line] for line in level.split("\n")])
-            if isinstance(model.codec, Columns):
-                mask = kept[::-1].T
-            else:
-                mask = np.broadcast_to(kept, model.codec.space.shape)
-            made = model.infill(
-                [level.replace(OPEN, EMPTY)] * tries, np.stack([mask] * tries), seed=noise.fold("repair", row).number()
-            )
+            mask = np.stack([model.codec.cells(kept)] * tries)
+            made = model.infill([level.replace(OPEN, EMPTY)] * tries, mask, seed=noise.fold("repair", row).number())
             yield Made(row, next(playable_first(made)), level, tries)
 
     def example(self) -> Path:
@@ -184,7 +185,8 @@ class Build(Pipeline[list[int]]):
         for number, line in enumerate(read_text(source).splitlines(), 1):
             heights = [int(word) if word.isdecimal() else -1 for word in line.split()]
             if len(heights) != COLUMNS or not all(0 <= h <= ROWS - 4 for h in heights):
-                raise HeadwaterError(f"{source}, line {number}: expected {COLUMNS} whole numbers from 0 to {ROWS - 4}; got {line[:60]!r}")
+                expected = f"{COLUMNS} whole numbers from 0 to {ROWS - 4}"
+                raise HeadwaterError(f"{source}, line {number}: expected {expected}; got {line[:60]!r}")
             yield heights
 
     def run(self, model: Any, rows: Sequence[tuple[int, list[int]]], noise: Any, options: Attempts) -> Iterator[Made]:
@@ -312,4 +314,6 @@ def picture(level: str) -> str:
         shapes.append(f'<polyline points="{way}" fill="none" stroke="#2f6fd0" stroke-opacity="0.55" stroke-width="1.5"/>')
     size = f'viewBox="0 0 {COLUMNS * SIDE} {ROWS * SIDE}" width="{COLUMNS * SIDE}" height="{ROWS * SIDE}"'
     caption = f"<figcaption>{html.escape(why)}</figcaption>" if why else ""
-    return f'<figure style="display:inline-block"><svg {size} role="img" aria-label="level">{"".join(shapes)}</svg>{caption}</figure>'
+    return (
+        f'<figure style="display:inline-block"><svg {size} role="img" aria-label="level">{"".join(shapes)}</svg>{caption}</figure>'
+    )

@@ -1,0 +1,135 @@
+"""``headwater DOMAIN PIPELINE SOURCE``: a domain's task on the user's own files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headwater.cli import flags, terminal
+from headwater.cli.domain import model_name, open_model
+from headwater.domain import Domain, Pipeline
+from headwater.errors import HeadwaterError
+from headwater.report.page import ITEMS, PAGE, Shown
+
+if TYPE_CHECKING:
+    from headwater.generator import Generator
+
+#: The exit code where some results cannot be used.
+QUARANTINED = 3
+
+
+def build(domain: Domain[Any, Any], kind: type[Pipeline[Any]]) -> Callable[..., Any]:
+    """The command for a pipeline, its options as flags."""
+
+    def run(
+        input_source: Annotated[Path | None, typer.Argument(metavar="SOURCE", help=kind.source, show_default=False)] = None,
+        example: Annotated[bool, typer.Option("--example", help="Use the packaged input instead of a source.")] = False,
+        model: Annotated[
+            str | None, typer.Option(metavar="MODEL", help=f"A shipped model or a model folder. Default: {kind.model}.")
+        ] = None,
+        seed: flags.Seed = 0,
+        out: flags.Out = Path("out"),
+        json: flags.Json = False,
+        device: flags.Device = "cpu",
+        **options: Any,
+    ) -> None:
+        began, pipeline = time.monotonic(), kind()
+        if (input_source is None) != example:
+            raise HeadwaterError("SOURCE: expected either a source or --example; got " + ("both" if example else "neither"))
+        path = pipeline.example() if input_source is None else input_source
+        if not path.exists():
+            raise HeadwaterError(f"SOURCE: no such file or folder: {path}")
+        results = perform(domain, pipeline, path, out, model=model, seed=seed, device=device, options=options, example=example)
+        bad = [r for r in results if r.problem]
+        facts = {"page": out / PAGE, "folder": out, "n": len(results), "not_usable": len(bad), "seed": seed}
+        line = f"{domain.name} {kind.name}: {len(results)} result{'s' * (len(results) != 1)}"
+        line += f", {len(bad)} not usable" if bad else ""
+        terminal.tell(f"{line}, {terminal.seconds(began)}", out / PAGE, facts=facts, as_json=json)
+        if bad:
+            raise typer.Exit(QUARANTINED)
+
+    return flags.signed(
+        run, more=flags.knob_parameters(kind.Options, "Options"), help=f"{kind.summary[:1].upper()}{kind.summary[1:].rstrip('.')}."
+    )
+
+
+def perform(
+    domain: Domain[Any, Any],
+    pipeline: Pipeline[Any],
+    source: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    options: dict[str, Any],
+    example: bool = False,
+) -> list[Shown]:
+    """Run a pipeline into a run folder; the results as its page shows them."""
+    from headwater.knobs import fields, fill
+    from headwater.report import page
+    from headwater.report import run as folder
+
+    chosen: Any = fill(pipeline.Options, options)
+    with folder.staged(out) as stage:
+        name = model or (pipeline.model if "/" in pipeline.model else f"{domain.name}/{pipeline.model}")
+        first, *others = pipeline.verbs or ("sample",)
+        generator = open_model(domain, name, first, device)
+        for verb in others:
+            generator.need(verb)  # type: ignore[arg-type]
+        shown = list(_results(pipeline, generator, source, chosen, seed, stage))
+        if not shown:
+            raise HeadwaterError("SOURCE: nothing to work on was found in it")
+        settings = {f.name: getattr(chosen, f.name) for f in fields(pipeline.Options) if f.kind != "given"}
+        values = {
+            **({"example": True} if example else {}),
+            **settings,
+            "seed": seed,
+            "model": model_name(generator, model),
+            "device": device,
+        }
+        head = f"headwater {domain.name} {pipeline.name}" + ("" if example else " SOURCE")
+        facts = [("model", generator.name, ""), ("seed", str(seed), "")]
+        facts += [(k.replace("_", " "), page.plain(v), "") for k, v in settings.items() if v is not None]
+        _write(shown, stage)
+        whole = page.results_page(domain, pipeline.name, pipeline.summary, shown, folder.files(stage), stage, facts)
+        (stage / PAGE).write_text(whole, encoding="utf-8")
+        record = {
+            "pipeline": pipeline.name,
+            "source": folder.source_record(source),
+            "n": len(shown),
+            "seed": seed,
+            "options": settings,
+        }
+        folder.close(stage, {"command": flags.words(head, values, {"device": "cpu"}), **folder.made_by(generator), **record})
+    return shown
+
+
+def _results(pipeline: Pipeline[Any], generator: Generator, source: Path, options: Any, seed: int, stage: Path) -> Iterator[Shown]:
+    """Rows one after another, each written before the next is read: memory holds one carrier, whatever the source."""
+    from headwater.noise import Noise
+
+    noise = Noise(seed)
+    with terminal.Bar(pipeline.name, at_once=True):
+        for row, item in enumerate(pipeline.read(source, options)):
+            for result in pipeline.run(generator, [(row, item)], noise, options):
+                result.write(stage)
+                yield Shown(result.row, result.draw, result.record(), result.problem(), result.render())
+
+
+def _write(results: list[Shown], stage: Path) -> None:
+    """``items.parquet``: one row a result."""
+    import pyarrow
+
+    from headwater.samples import parquet_bytes
+
+    names = list(dict.fromkeys(name for r in results for name in r.record))
+    rows = [
+        {"row": r.row, "draw": r.draw, "valid": r.problem is None, "why_not": r.problem, **{k: r.record.get(k) for k in names}}
+        for r in results
+    ]
+    (stage / ITEMS).write_bytes(parquet_bytes(pyarrow.Table.from_pylist(rows)))

@@ -1,0 +1,243 @@
+"""``headwater train DOMAIN RECIPE``: train a model, or adapt a shipped one to the user's own files."""
+
+from __future__ import annotations
+
+import json as json_text
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headwater import registry
+from headwater.cli import flags, suggestion, terminal
+from headwater.domain import Domain
+from headwater.errors import HeadwaterError
+
+if TYPE_CHECKING:
+    from headwater.model import Model
+    from headwater.recipe import Recipe
+    from headwater.train import Source
+
+#: Adapting (``--from``): few steps at a tenth of the recipe's rate, so that what the model knew is bent, not lost.
+ADAPT_STEPS, ADAPT_BATCH, ADAPT_RATE, ADAPT_WARMUP = 300, 32, 0.1, 20
+PLAN, MODEL = "plan.json", "model"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, on what, from which weights."""
+
+    domain: Domain[Any, Any]
+    name: str
+    recipe: Recipe
+    source: Source
+    data_hash: str
+    start: Model | None
+    command: str
+
+
+def command(
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A domain of `headwater list`.", show_default=False)],
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="One of its recipes; not needed with --from.", show_default=False)
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="s|m|l", help="A size that the recipe has.")] = None,
+    steps: Annotated[int | None, typer.Option(help=f"Training steps. Default: the recipe's; {ADAPT_STEPS} with --from.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help=f"Items a step. Default: the recipe's; at most {ADAPT_BATCH} with --from.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the training; a stopped one goes on. Default: runs/DOMAIN-RECIPE.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help=f"Begin from this model, with its recipe at {ADAPT_RATE:g} of its rate."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Your own items instead of the recipe's data; may be repeated.")
+    ] = None,
+    seed: flags.Seed = 0,
+    device: flags.Device = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of torch. The same number gives the same weights.", min=1)] = None,
+    workers: Annotated[int, typer.Option(help="Processes that label the data.", min=1)] = 1,
+    dtype: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="How the weights are stored.")] = "fp32",
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files for --data.", show_default=False)
+    ] = None,
+    json: flags.Json = False,
+) -> None:
+    """Train a model, or adapt a shipped one to your own files (--from MODEL --data FILE)."""
+    from headwater.checkpoint import CARD, write_file
+    from headwater.cli.domain import check_device, extras
+    from headwater.report.card import model_card
+
+    began, owner = time.monotonic(), registry.find(domain)
+    if dtype not in ("fp32", "bf16", "fp16"):
+        raise HeadwaterError(f"--dtype: expected fp32, bf16 or fp16; got {dtype!r}")
+    if (
+        data and start is not None and recipe is not None and Path(recipe).is_file()
+    ):  # `train molecules --from M --data a.smi b.smi`
+        files, recipe = [Path(recipe), *(files or [])], None
+    own = [*(data or []), *(files or [])]
+    if files and not data:
+        raise HeadwaterError(f"FILE: unexpected {files[0]}; name your own items with --data {files[0]}")
+    chosen, begin, name = choose(owner, recipe, size, start)
+    place = out or Path("runs") / f"{domain}-{name}{f'-{size}' if size else ''}{'-adapted' if start else ''}"
+    if device != "cpu":
+        check_device(device)
+    plan = extras(owner, prepare)(
+        owner=owner, name=name, recipe=chosen, start=begin, own=own, steps=steps, batch=batch, place=place,
+        words={"size": size, "steps": steps, "batch": batch, "from": start, "seed": seed, "threads": threads, "dtype": dtype},
+    )  # fmt: skip
+    facts = extras(owner, fit)(plan=plan, place=place, seed=seed, device=device, threads=threads, workers=workers, dtype=dtype)
+    folder = place / MODEL
+    write_file(folder / CARD, model_card(folder, owner).encode())
+    line = f"{domain} {name}: {plan.recipe.training.steps} steps, {loss_line(facts)}, {terminal.seconds(began)}"
+    terminal.tell(line, folder, facts={"model": folder, **facts}, as_json=json)
+
+
+def choose(domain: Domain[Any, Any], name: str | None, size: Any, start: str | None) -> tuple[Recipe, Model | None, str]:
+    """The recipe, the weights to begin from, and the model's name. Raises :class:`HeadwaterError` listing the recipes."""
+    from headwater.recipe import Recipe, recipes
+
+    known = recipes(domain)
+    if start is not None:
+        from headwater import checkpoint
+
+        if size is not None:
+            raise HeadwaterError("--size: the size comes from the model of --from; leave it out")
+        shipped = start if "/" in start or Path(start).exists() else f"{domain.name}/{start}"
+        folder, owner = registry.find_model(shipped)
+        if owner.name != domain.name:
+            raise HeadwaterError(f"--from: expected a model of {domain.name}; {start} is one of {owner.name}")
+        model, config = checkpoint.load(folder, domain.networks)
+        if name not in (None, config["name"]) and name not in known:
+            raise HeadwaterError(f"RECIPE: unknown recipe {name!r}; with --from it may be left out")
+        return Recipe.model_validate(config["recipe"]), model, str(config["name"])
+    if name is None or name not in known:
+        got = "unknown recipe " + repr(name) if name else "missing"
+        listed = ", ".join(known) or "none"
+        close = f"; {suggestion(name, list(known))}" if name else ""
+        raise HeadwaterError(f"RECIPE: {got}{close} ({domain.name} has: {listed})")
+    return known[name].at(size), None, name
+
+
+def prepare(
+    owner: Domain[Any, Any],
+    name: str,
+    recipe: Recipe,
+    start: Model | None,
+    own: list[Path],
+    steps: int | None,
+    batch: int | None,
+    place: Path,
+    words: dict[str, Any],
+) -> Plan:
+    """Read the data and settle the recipe; refuse a folder that cannot be written or holds another training."""
+    from headwater.train import dataset_source, files_source
+    from headwater.train.preparation import content_hash
+
+    for file in own:
+        if not file.exists():
+            raise HeadwaterError(f"--data: no such file: {file}")
+    source = files_source(owner, own) if own else dataset_source(owner, recipe)
+    if start is not None:
+        t = recipe.training
+        least: dict[str, Any] = {"batch": min(t.batch, ADAPT_BATCH, len(source.train)), "warmup": min(t.warmup, ADAPT_WARMUP)}
+        recipe = recipe.at(steps=ADAPT_STEPS, rate=t.rate * ADAPT_RATE, **least)
+    recipe = recipe.at(steps=steps, batch=batch)
+    # the user's files may be named after a person: the command that a model carries says only that there were some
+    values = {**words, "data": "FILE" if own else None}
+    line = flags.words(f"headwater train {owner.name} {name}", values, {"seed": 0, "dtype": "fp32"})
+    data_hash = content_hash(source.train)
+    plan = {"domain": owner.name, "recipe": recipe.model_dump(mode="json"), "data": source.name, "data_hash": data_hash}
+    plan |= {"from": words["from"], "seed": words["seed"]}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / PLAN
+        if path.exists() and json_text.loads(path.read_text("utf-8")) != plan:
+            raise HeadwaterError(f"-o {place}: holds another training (its {PLAN} differs); choose another folder or empty it")
+        path.write_text(json_text.dumps(plan, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise HeadwaterError(f"-o {place}: cannot be written ({error.strerror}); choose another folder") from None
+    except ValueError:
+        raise HeadwaterError(f"-o {place}: its {PLAN} cannot be read; choose another folder or empty it") from None
+    return Plan(owner, name, recipe, source, data_hash, start, line)
+
+
+def fit(plan: Plan, place: Path, seed: int, device: str, threads: int | None, workers: int, dtype: str) -> dict[str, Any]:
+    """Train, write the model folder, and return the losses on held-out items before (when adapting) and after."""
+    from headwater import checkpoint
+    from headwater.evaluate import fingerprint
+    from headwater.generator import Generator
+    from headwater.train import train
+
+    before = held_out_loss(plan, plan.start) if plan.start is not None else math.nan
+    total = plan.recipe.training.steps
+    with terminal.Bar("preparing") as bar:
+
+        def tell(step: int, loss: float, valid: float) -> None:
+            bar.note = f"loss {loss:.4f}" + ("" if math.isnan(valid) else f", held out {valid:.4f}")
+            bar.stage("training", step, total)
+
+        model = train(
+            plan.domain, plan.recipe, place, source=plan.source, start=plan.start, seed=seed, device=device,
+            workers=workers, threads=threads, log_every=min(50, max(1, total // 20)), tell=tell, progress=bar.stage,
+        )  # fmt: skip
+    after = held_out_loss(plan, model)
+    facts: dict[str, Any] = {
+        "held_out": len(plan.source.valid) if plan.source.valid is not None else 0,
+        "loss_before": _known(before),
+        "loss": _known(after),
+    }
+    generator = Generator(plan.domain, model, plan.recipe, f"{plan.domain.name}/{plan.name}")
+    figure = {
+        "value": after,
+        "better": "lower",
+        "published": {},
+        "source": "",
+        "n": min(facts["held_out"], plan.recipe.training.validate_rows),
+    }
+    metrics = {
+        "metrics": {} if math.isnan(after) else {"validation_loss": figure},
+        "reference": f"{plan.source.name}, held-out items",
+    }
+    checkpoint.save(
+        model, place / MODEL, domain=plan.domain.name, name=plan.name, recipe=plan.recipe, data=plan.source.name, dtype=dtype,
+        data_hash=plan.data_hash, command=plan.command,
+        metrics={**metrics, "seed": seed, "command": plan.command, "fingerprint": fingerprint(generator)},
+    )  # fmt: skip
+    return facts
+
+
+def held_out_loss(plan: Plan, model: Model) -> float:
+    """The training loss on held-out items under fixed noise: the same question before and after. NaN where none are held out."""
+    from headwater.train.module import Lesson
+    from headwater.train.preparation import TrainingData
+
+    if plan.source.valid is None:
+        return math.nan
+    codec = plan.domain.codecs[plan.recipe.codec]
+    data = TrainingData(plan.domain, codec, plan.source.valid, model.conditioner.fields, plan.recipe.labels)
+    training = model.training
+    value = Lesson(model, data, data, plan.recipe.training, 0).validate()
+    model.train(training)
+    return value
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def loss_line(facts: dict[str, Any]) -> str:
+    """
+    >>> loss_line({"held_out": 20, "loss_before": 1.5, "loss": 1.25})
+    'held-out loss 1.5000 before, 1.2500 after (20 items)'
+    """
+    if facts["loss"] is None:
+        return "no items held out (ten or more are needed)"
+    before = f"{facts['loss_before']:.4f} before, " if facts["loss_before"] is not None else ""
+    return f"held-out loss {before}{facts['loss']:.4f}{' after' if before else ''} ({facts['held_out']} items)"
