@@ -156,9 +156,9 @@ class Ours:
     def __call__(self, case: Case, sigma: float, law: str = "gaussian", draws: int = 0) -> tuple[Array, Array | None]:
         """The posterior mean clipped to [0, 1] and, with draws, the standard deviation: the steps of ``Denoise`` for one slice."""
         from headwater.restore.likelihoods import Gaussian, Rician
-        from headwater_medical.pipelines.denoise import OUTSIDE, slices
+        from headwater_medical.pipelines.denoise import inside, slices
 
-        middle = np.clip(case.noisy, *OUTSIDE)
+        middle = inside(case.noisy, sigma)
         model = Rician(2 * sigma, zero=-1.0) if law == "rician" else Gaussian(2 * sigma)  # the grid's [-1, 1] is twice as wide
         mean, std = slices(self.model, model, draws)(middle, case.key)
         return np.clip(mean + (case.noisy - middle), 0, 1), std

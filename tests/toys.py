@@ -103,9 +103,9 @@ class Pairs(Codec[str]):
     def decode(self, array: np.ndarray[Any, Any]) -> str:
         letters = []
         for letter, case in itertools.takewhile(any, array.tolist()):
-            c = " abc"[letter]
+            c = "abc"[max(letter, 1) - 1]  # half a position is still a letter: decoding is total
             letters.append(c.upper() if case == 2 else c)
-        return "".join(letters).replace(" ", "a")  # half a position is still a letter: decoding is total
+        return "".join(letters)
 
 
 def words(split: str) -> list[str]:
@@ -229,7 +229,7 @@ DOMAINS: dict[str, Callable[[], Toy]] = {"words": Words, "spots": Spots, "points
 CODECS = {"words": "letters", "spots": "picture", "points": "plain"}
 
 
-def recipe(domain: str, network: str, codec: str = "", **more: Any) -> Recipe:
+def recipe(domain: str, network: str, codec: str = "", /, **more: Any) -> Recipe:
     """A small recipe; ``more`` are further fields of :class:`Recipe`."""
     fixed: dict[str, Any] = {
         "codec": codec or CODECS[domain],

@@ -18,12 +18,18 @@ import numpy as np
 from headwater.domain import Array, Pipeline
 from headwater.errors import HeadwaterError
 from headwater.knobs import Knob
+from headwater_medical.codecs import SIDE
 from headwater_medical.pipelines.result import Restored
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headwater.context import Context
     from headwater.generator import Generator
     from headwater.noise import Noise
+    from headwater.restore.denoiser import Denoiser
     from headwater.restore.likelihoods import NoiseModel
+    from headwater.restore.windows import Windows
     from headwater_medical.files.volume import Volume
 
 WINDOW, OVERLAP, TILE = 128, 16, 4  # the network is convolutional: a window twice the training patch wastes less on overlaps
@@ -109,34 +115,48 @@ def slices(model: Generator, law: NoiseModel, draws: int) -> Callable[[Array, No
     from headwater.context import Context
     from headwater.restore.operators import Identity
     from headwater.restore.posterior import restore
-    from headwater.restore.windows import Windows
 
     family: Any = model.model.family
-    lifted = Windows(lambda x, sigma, context: family.denoise(x, sigma, context or Context()), (WINDOW, WINDOW), OVERLAP, tile=TILE)
+
+    def prior(x: Tensor, sigma: Tensor, context: Context | None) -> Tensor:
+        found: Tensor = family.denoise(x, sigma, context or Context())
+        return found
 
     def denoise(unit: Array, noise: Noise) -> tuple[Array, Array | None]:
         y = torch.from_numpy(np.ascontiguousarray(2 * unit - 1))[None, None].to(model.device)
         with torch.no_grad():
-            found = restore(y, Identity(y.shape[1:]), law, lifted, noise, draws=draws)
+            found = restore(y, Identity(tuple(y.shape[1:])), law, lifted(prior, unit.shape), noise, draws=draws)
         mean = (found.mean[0, 0].cpu().numpy() + 1) / 2
         return mean, None if found.std is None else found.std[0, 0].cpu().numpy() / 2
 
     return denoise
 
 
+def lifted(prior: Denoiser, shape: tuple[int, ...]) -> Windows:
+    """The prior on slices of a shape, in windows no larger than ``WINDOW`` and no more of them at once than the slice has."""
+    from headwater.restore.windows import Windows
+
+    size = [min(WINDOW, max(SIDE, -(-n // 8) * 8)) for n in shape]
+    count = [1 if n <= s else -(-(n - OVERLAP) // (s - OVERLAP)) for n, s in zip(shape, size, strict=True)]
+    return Windows(prior, size, OVERLAP, tile=min(TILE, count[0] * count[1]))
+
+
 def estimate(volume: Volume, law: str) -> float:
     """The noise level as a share of the intensity range: the median over up to ``LOOK`` slices that are not flat.
 
     Raises :class:`HeadwaterError` where every slice looked at is flat."""
-    from headwater.restore import noise_level
+    import torch
+
+    from headwater.restore.noise_level import gaussian_level, rician_level
 
     count = volume.shape[0]
-    chosen = sorted({round((i + 0.5) * count / LOOK - 0.5) for i in range(LOOK)} & set(range(count)) or {0})
+    chosen = sorted({min(count - 1, int((i + 0.5) * count / LOOK)) for i in range(LOOK)})
+    zero = volume.scale.to_unit(np.zeros(1)) if law == "rician" else np.zeros(1, dtype=np.float32)
     found = []
     for z in chosen:
-        unit = volume.scale.to_unit(volume.slab(z, z + 1)[0])
+        unit = volume.scale.to_unit(volume.slab(z, z + 1)) - zero
         if float(unit.max() - unit.min()) > 1e-6:
-            found.append(noise_level.estimate(unit, law))
+            found.append(float((rician_level if law == "rician" else gaussian_level)(torch.from_numpy(unit))[0]))
     if not found:
         raise HeadwaterError(
             "the noise level cannot be estimated: the slices are flat; give --sigma, a share of the intensity range"

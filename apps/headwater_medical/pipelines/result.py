@@ -70,11 +70,11 @@ class Restored(Result):
             return (np.asarray(stack[z : z + 1]) for z in range(len(stack)))
 
         name, files = self.run_hash, []
-        files += self.volume.write(folder, "_denoised", slabs(self.mean), kind="image", run_hash=name)
+        files += self.volume.write(folder, "denoised", slabs(self.mean), kind="image", run_hash=name)
         residuals = (self.residual(z)[None] for z in range(len(self.mean)))
-        files += self.volume.write(folder, "_residual", residuals, kind="residual", run_hash=name)
+        files += self.volume.write(folder, "residual", residuals, kind="residual", run_hash=name)
         if self.std is not None:
-            files += self.volume.write(folder, "_std", slabs(self.std), kind="std", run_hash=name)
+            files += self.volume.write(folder, "std", slabs(self.std), kind="std", run_hash=name)
         return files
 
     def render(self) -> str:

@@ -24,7 +24,7 @@ from headwater.errors import HeadwaterError
 GROUP = "headwater.domains"  # as in headwater.registry, which help does not import
 #: The core's verbs: module and what it does.
 VERBS: Mapping[str, tuple[str, str]] = {
-    "list": ("headwater.cli.list", "Domains, their models, pipelines and recipes."),
+    "list": ("headwater.cli.listing", "Domains, their models, pipelines and recipes."),
     "demo": ("headwater.cli.demo", "Every domain on its shipped models and packaged inputs, on one page."),
     "train": ("headwater.cli.train", "Train a model, or adapt a shipped one to your own files."),
     "evaluate": ("headwater.cli.evaluate", "A model's figures beside published ones."),

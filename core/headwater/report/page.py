@@ -31,7 +31,10 @@ _WAVES = (
     '<path d="M2 7c3.3-3 6.7 3 10 0s6.7-3 10 0M2 12.5c3.3-3 6.7 3 10 0s6.7-3 10 0M2 18c3.3-3 6.7 3 10 0s6.7-3 10 0"/></svg>'
 )
 #: The browser itself refuses whatever a plug-in's fragment might fetch.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data: blob:; font-src data:"
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; media-src data: blob:; font-src data:"
+)
 
 
 # --- pieces -------------------------------------------------------------------------------------------------------

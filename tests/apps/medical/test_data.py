@@ -13,7 +13,7 @@ from headwater_medical import data
 from headwater_medical.intensity import robust_scale
 
 
-def pictures(root: Path, families: int = 60, copies: int = 3) -> Path:
+def pictures(root: Path, families: int = 150, copies: int = 3) -> Path:
     """JPEG slices in families of near-duplicates."""
     home = root / "medical" / "mri_slices" / "some"
     home.mkdir(parents=True)
@@ -35,9 +35,9 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_near_duplicates_never_part(prepared: Path) -> None:
     splits = {name: data.rows(name) for name in data.SPLITS}
-    assert sum(map(len, splits.values())) == 180
+    assert sum(map(len, splits.values())) == 450
     families = {name: {n.split("_")[1] for n in rows.names} for name, rows in splits.items()}
-    assert all(families.values()) and len(families["train"]) > 45
+    assert all(families.values()) and len(families["train"]) > 120
     assert (
         not families["train"] & families["valid"]
         and not families["train"] & families["test"]
