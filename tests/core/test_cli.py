@@ -99,7 +99,7 @@ def table(folder: Path | str) -> list[dict[str, Any]]:
     ("line", "forbidden"), [("--help", {"torch", "numpy", "headwater_molecules"}), ("list", {"torch", "pyarrow"})]
 )
 def test_help_and_list_load_nothing_they_do_not_need(line: str, forbidden: set[str]) -> None:
-    code = f"import sys; from headwater.cli import run; run([{line!r}]); print(*sorted({forbidden!r} & set(sys.modules)), file=sys.stderr)"
+    code = f"import sys; from headwater.cli import run; run([{line!r}]); print(*{forbidden!r} & set(sys.modules), file=sys.stderr)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONSAFEPATH": "1"})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -359,7 +359,8 @@ def test_train_then_adapt_then_sample(words: ModuleType, capsys: Capture) -> Non
     text = Path("own/model/config.json").read_text() + Path("own/model/README.md").read_text()
     assert "Jane" not in text and "own files" in text
     assert hw(capsys, "words sample -n 4 --model own/model -o s")[0].startswith("4 words")
-    assert "holds another training" in hw(capsys, "train words letters --steps 7 --size s -o t", 2)[1]
+    assert "holds the checkpoint of another" in hw(capsys, "train words letters --batch 3 --size s -o t", 2)[1]
+    assert "7 steps" in hw(capsys, "train words letters --steps 7 --size s --threads 1 -o t")[0]  # goes on where it stopped
 
 
 def test_evaluate_shows_ours_beside_published_and_feeds_the_card(words: ModuleType, trained: Path, capsys: Capture) -> None:

@@ -95,15 +95,16 @@ def test_a_folder_is_named_by_all_its_files(tmp_path: Path) -> None:
     assert first["sha256"] != run.source_record(tmp_path / "b")["sha256"]
 
 
-def test_versions_are_those_of_the_domains_own_extra() -> None:
-    domain = Words()
-    assert "rdkit" not in run.versions(domain) and "torch" in run.versions(domain)
-    type(domain).package = "headwater[molecules]"
-    try:
-        found = run.versions(domain)
-    finally:
-        type(domain).package = ""
-    assert "rdkit" in found and "monai" not in found and "pytest" not in found
+def test_versions_are_those_of_the_domains_own_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "chalk-0.1.dist-info"
+    info.mkdir()
+    needs = "Requires-Dist: pytest>=8\nRequires-Dist: rich; extra == 'all'\nRequires-Dist: ruff; extra == 'dev'\n"
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: chalk\nVersion: 0.1\n{needs}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "pytest" not in run.versions(Words()) and "torch" in run.versions(Words())
+    monkeypatch.setattr(Words, "package", "chalk[all]")
+    found = run.versions(Words())
+    assert found["chalk"] == "0.1" and {"pytest", "rich", "torch"} <= found.keys() and "ruff" not in found
 
 
 # --- the page -----------------------------------------------------------------------------------------------------
@@ -194,7 +195,8 @@ def test_a_card_says_what_it_must(model: Path) -> None:
         "Words over five letters. They mean nothing.", "> For tests & nothing else.", "| `score` | exact log-likelihood |",
         "| `--length` | how long | 1 to 8 | letters |", "| `--initial` | first letter | a, b, c, d, e |  |",
         "- Licence: CC0", "- poetry", "4 steps of 8 items", "headwater train words letters",
-        "| long | 0.9123 ± 0.01 | 500 | higher is better | Folio 0.87 | a / b |", "Seed 3; `headwater evaluate x`; real items: words; torch 9.",
+        "| long | 0.9123 ± 0.01 | 500 | higher is better | Folio 0.87 | a / b |",
+        "Seed 3; `headwater evaluate x`; real items: words; torch 9.",
         "headwater words echo SOURCE --model path/to/this/folder -o out/",
     ):  # fmt: skip
         assert said in text
@@ -221,6 +223,10 @@ def test_data_of_unknown_licence_are_called_unverified(model: Path, tmp_path: Pa
 def test_a_folder_without_what_a_card_needs_is_named(model: Path, tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="not a model folder"):
         model_card(tmp_path, Words())
-    (tmp_path / "config.json").write_text('{"format": 1, "verbs": {}}')
+    (tmp_path / "config.json").write_text('{"format": 1}')
+    with pytest.raises(BadModel, match=r"config.json: lacks domain"):
+        model_card(tmp_path, Words())
+    config = json.loads((model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "recipe": {}}))
     with pytest.raises(BadModel, match=r"config.json: no card can be made"):
         model_card(tmp_path, Words())

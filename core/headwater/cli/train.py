@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Adapting (``--from``): few steps at a tenth of the recipe's rate, so that what the model knew is bent, not lost.
 ADAPT_STEPS, ADAPT_BATCH, ADAPT_RATE, ADAPT_WARMUP = 300, 32, 0.1, 20
-PLAN, MODEL = "plan.json", "model"
+MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ class Plan:
     name: str
     recipe: Recipe
     source: Source
-    data_hash: str
     start: Model | None
     command: str
 
@@ -136,9 +136,8 @@ def prepare(
     place: Path,
     words: dict[str, Any],
 ) -> Plan:
-    """Read the data and settle the recipe; refuse a folder that cannot be written or holds another training."""
+    """Read the data and settle the recipe; refuse a folder that cannot be written."""
     from headwater.train import dataset_source, files_source
-    from headwater.train.preparation import content_hash
 
     for file in own:
         if not file.exists():
@@ -152,20 +151,13 @@ def prepare(
     # the user's files may be named after a person: the command that a model carries says only that there were some
     values = {**words, "data": "FILE" if own else None}
     line = flags.words(f"headwater train {owner.name} {name}", values, {"seed": 0, "dtype": "fp32"})
-    data_hash = content_hash(source.train)
-    plan = {"domain": owner.name, "recipe": recipe.model_dump(mode="json"), "data": source.name, "data_hash": data_hash}
-    plan |= {"from": words["from"], "seed": words["seed"]}
     try:
         place.mkdir(parents=True, exist_ok=True)
-        path = place / PLAN
-        if path.exists() and json_text.loads(path.read_text("utf-8")) != plan:
-            raise HeadwaterError(f"-o {place}: holds another training (its {PLAN} differs); choose another folder or empty it")
-        path.write_text(json_text.dumps(plan, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if not os.access(place, os.W_OK):
+            raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise HeadwaterError(f"-o {place}: cannot be written ({error.strerror}); choose another folder") from None
-    except ValueError:
-        raise HeadwaterError(f"-o {place}: its {PLAN} cannot be read; choose another folder or empty it") from None
-    return Plan(owner, name, recipe, source, data_hash, start, line)
+    return Plan(owner, name, recipe, source, start, line)
 
 
 def fit(plan: Plan, place: Path, seed: int, device: str, threads: int | None, workers: int, dtype: str) -> dict[str, Any]:
@@ -174,6 +166,7 @@ def fit(plan: Plan, place: Path, seed: int, device: str, threads: int | None, wo
     from headwater.evaluate import fingerprint
     from headwater.generator import Generator
     from headwater.train import train
+    from headwater.train.preparation import content_hash
 
     before = held_out_loss(plan, plan.start) if plan.start is not None else math.nan
     total = plan.recipe.training.steps
@@ -187,30 +180,24 @@ def fit(plan: Plan, place: Path, seed: int, device: str, threads: int | None, wo
             plan.domain, plan.recipe, place, source=plan.source, start=plan.start, seed=seed, device=device,
             workers=workers, threads=threads, log_every=min(50, max(1, total // 20)), tell=tell, progress=bar.stage,
         )  # fmt: skip
+    folder = place / MODEL
+    checkpoint.save(
+        model, folder, domain=plan.domain.name, name=plan.name, recipe=plan.recipe, data=plan.source.name,
+        data_hash=content_hash(plan.source.train), command=plan.command, dtype=dtype,
+    )  # fmt: skip
+    model, _ = checkpoint.load(folder, plan.domain.networks)  # what is measured are the weights as they are stored
     after = held_out_loss(plan, model)
-    facts: dict[str, Any] = {
-        "held_out": len(plan.source.valid) if plan.source.valid is not None else 0,
-        "loss_before": _known(before),
-        "loss": _known(after),
-    }
-    generator = Generator(plan.domain, model, plan.recipe, f"{plan.domain.name}/{plan.name}")
-    figure = {
-        "value": after,
-        "better": "lower",
-        "published": {},
-        "source": "",
-        "n": min(facts["held_out"], plan.recipe.training.validate_rows),
-    }
+    held = min(len(plan.source.valid), plan.recipe.training.validate_rows) if plan.source.valid is not None else 0
+    figure = {"value": after, "better": "lower", "published": {}, "source": "", "n": held}
     metrics = {
         "metrics": {} if math.isnan(after) else {"validation_loss": figure},
         "reference": f"{plan.source.name}, held-out items",
+        "seed": seed,
+        "command": plan.command,
+        "fingerprint": fingerprint(Generator(plan.domain, model, plan.recipe, plan.name)),
     }
-    checkpoint.save(
-        model, place / MODEL, domain=plan.domain.name, name=plan.name, recipe=plan.recipe, data=plan.source.name, dtype=dtype,
-        data_hash=plan.data_hash, command=plan.command,
-        metrics={**metrics, "seed": seed, "command": plan.command, "fingerprint": fingerprint(generator)},
-    )  # fmt: skip
-    return facts
+    checkpoint.write_file(folder / checkpoint.METRICS, (json_text.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+    return {"held_out": held, "loss_before": _known(before), "loss": _known(after)}
 
 
 def held_out_loss(plan: Plan, model: Model) -> float:

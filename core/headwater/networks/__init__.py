@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from headwater.spaces import Grid, Space, Tokens, Vector
+
 if TYPE_CHECKING:
     from torch import nn
-
-    from headwater.spaces import Space
 
 #: name: (module, class). Imported when asked for.
 NETWORKS = {
@@ -18,6 +18,8 @@ NETWORKS = {
     "unet": ("headwater.networks.unet", "UNet"),
     "mlp": ("headwater.networks.mlp", "MLP"),
 }
+#: Where each of them lives.
+SPACES: dict[str, type] = {"recurrent": Tokens, "transformer": Tokens, "unet": Grid, "mlp": Vector}
 
 
 def build(name: str, space: Space, options: Mapping[str, Any], pooled: int, cells: int, sequence: int) -> nn.Module:
@@ -27,7 +29,9 @@ def build(name: str, space: Space, options: Mapping[str, Any], pooled: int, cell
     module, cls = NETWORKS[name]
     make = getattr(importlib.import_module(module), cls)
     network: nn.Module
-    if name in ("recurrent", "transformer"):
+    if not isinstance(space, SPACES[name]):
+        raise ValueError(f"the network {name!r} lives on {SPACES[name].__name__}, not on {space}")
+    if isinstance(space, Tokens):
         network = make(pooled=pooled, sequence=sequence, **options)
     elif sequence:
         raise ValueError(f"the network {name!r} cannot read a sequence of givens; the transformer can")

@@ -286,7 +286,7 @@ def samples_page(
     return document(
         title,
         crumb,
-        heading(title, domain.summary, domain.notice, facts)
+        heading(title, domain.summary[:1].upper() + domain.summary[1:], domain.notice, facts)
         + (f"<h2>Asked and made</h2><p class=note>{' '.join(notes)}</p>{knobs}" if knobs else "")
         + f"<h2>Items<small>{_of(count, len(samples))}</small></h2>{drawn}"
         + f"<details><summary>Their columns as a table</summary>{columns}</details>"
@@ -336,7 +336,7 @@ def results_page(
     return document(
         title,
         f"{domain.name} · {name}",
-        heading(title, summary, domain.notice, [*counts, *facts])
+        heading(title, summary[:1].upper() + summary[1:], domain.notice, [*counts, *facts])
         + (f"<h2>Not usable<small>{_of(bad, len(results))}</small></h2>{reasons}" if reasons else "")
         + f"<h2>Results<small>{_of(len(shown), len(results))}</small></h2>"
         + "".join(map(result, shown))

@@ -114,7 +114,7 @@ def made_by(generator: Generator) -> dict[str, Any]:
 def versions(domain: Domain[Any, Any]) -> dict[str, str]:
     """Python, and the installed packages that Headwater and this domain ask for."""
     found = {"python": platform.python_version()}
-    wanted = ["headwater"]
+    wanted = ["headwater", domain.package.partition("[")[0]]
     for package in ("headwater", domain.package):
         name, _, extra = package.rstrip("]").partition("[")
         try:
@@ -124,7 +124,7 @@ def versions(domain: Domain[Any, Any]) -> dict[str, str]:
         for line in lines:
             if "extra ==" not in line or (extra and re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", line)):
                 wanted.append(re.split(r"[^\w.-]", line, maxsplit=1)[0])
-    for name in sorted(set(wanted)):
+    for name in sorted(set(filter(None, wanted))):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

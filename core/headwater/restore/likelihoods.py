@@ -46,7 +46,7 @@ class NoiseModel(ABC):
 
     @abstractmethod
     def deviance(self, y: Tensor, clean: Tensor) -> Tensor:
-        """2 [max over x of log p(y | x) - log p(y | clean)], elementwise: about 1 on average where the model holds."""
+        """2 [max over x of log p(y | x) - log p(y | clean)], elementwise: 1 on average for a signal well above the noise."""
 
     @abstractmethod
     def residual(self, y: Tensor, clean: Tensor) -> Tensor:

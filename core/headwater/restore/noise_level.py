@@ -1,10 +1,10 @@
 """How strong the noise of an image is, from the image alone.
 
-The noise is read off the mixed third difference, a filter that takes away every surface of second degree, in the half of the image
-where the smoothed image changes least; its median absolute value ignores the edges that remain (Donoho and Johnstone, 1994,
-https://doi.org/10.1093/biomet/81.3.425, with a steeper filter than their finest wavelet). Exactly constant neighbourhoods, such as a
-background masked to zero, carry no noise and are left out. The noise is taken to be white: an image that was interpolated or
-compressed after it was noisy has less of it at the finest scale, and the estimate is then too low.
+The noise is read off the mixed third difference, a filter that takes away every surface of second degree, in the half of the
+image where the smoothed image changes least; its median absolute value ignores the edges that remain (Donoho and Johnstone,
+1994, https://doi.org/10.1093/biomet/81.3.425, with a steeper filter than their finest wavelet). Exactly constant
+neighbourhoods, such as a background masked to zero, carry no noise and are left out. The noise is taken to be white: an image
+that was interpolated or compressed after it was noisy has less of it at the finest scale, and the estimate is then too low.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def rician_level(images: Tensor) -> Tensor:
 
 def _checked(images: Tensor) -> Tensor:
     if images.ndim != 3 or min(images.shape[1:]) < 16:
-        raise HeadwaterError(f"images: expected (rows, height, width) of at least 16 x 16 to estimate noise; got {tuple(images.shape)}")
+        raise HeadwaterError(f"images: expected (rows, height, width) of at least 16 x 16; got {tuple(images.shape)}")
     return images.double()
 
 
@@ -53,7 +53,7 @@ def _rician(image: Tensor) -> Tensor:
         if level == 0:
             break
         model = Rician(level)
-        bright = mean > 3 * level
+        bright = mean > 2 * level
         use = bright if int(bright.sum()) > 0.1 * len(mean) else torch.ones_like(bright)
         signal = model.unbias(mean[None, use])[0] / level
         share = 2 + signal**2 - (mean[use] / level).clamp(min=math.sqrt(math.pi / 2)) ** 2

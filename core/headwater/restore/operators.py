@@ -81,13 +81,13 @@ class Mask(Operator):
             raise HeadwaterError(f"mask: expected a shape that broadcasts to {self.domain}; got {tuple(mask.shape)}") from None
 
     def apply(self, x: Tensor) -> Tensor:
-        return x * self.mask
+        return x * self.mask.to(x.device)
 
     def vjp(self, y: Tensor) -> Tensor:
-        return y * self.mask
+        return y * self.mask.to(y.device)
 
     def solve(self, right: Tensor, weight: Tensor) -> Tensor:
-        return right / (self.mask.to(right.dtype) + _column(weight, right))
+        return right / (self.mask.to(right) + _column(weight, right))
 
 
 class Blur(Operator):
@@ -118,8 +118,13 @@ class Blur(Operator):
         return spectrum
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
-        out: Tensor = torch.fft.irfftn(torch.fft.rfftn(x, dim=self._axes) * transfer, s=self._wide, dim=self._axes)
-        return out
+        """Row by row, because a batched FFT rounds a row by its place in the batch. ``transfer``: for all rows or one a row."""
+        transfer = transfer.expand(x.shape[0], x.shape[1], *transfer.shape[-len(self._wide) :])
+        axes = tuple(a - 1 for a in self._axes)
+        rows = [
+            torch.fft.irfftn(torch.fft.rfftn(r, dim=axes) * t, s=self._wide, dim=axes) for r, t in zip(x, transfer, strict=True)
+        ]
+        return torch.stack(rows)
 
     def apply(self, x: Tensor) -> Tensor:
         if self.boundary == "circular":
@@ -164,4 +169,5 @@ def _column(weight: Tensor, like: Tensor) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return _column((a * b).flatten(1).sum(1), a)
+    """Inner product of each row, summed in an order that does not depend on how many rows there are."""
+    return _column(torch.stack([(u * v).sum() for u, v in zip(a, b, strict=True)]), a)

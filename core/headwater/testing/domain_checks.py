@@ -11,9 +11,9 @@ import numpy as np
 
 from headwater.domain import Domain, Evaluation
 from headwater.errors import HeadwaterError
-from headwater.knobs import Knob, fields, fill
+from headwater.knobs import Knob, fields
 from headwater.spaces import Tokens, Vector
-from headwater.testing.subject import Subject, close, equal, key, same
+from headwater.testing.subject import Subject, close, equal, junk, key, same
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*")
 
@@ -87,7 +87,7 @@ def partial_conditions(subject: Subject) -> None:
     described = domain.describe(subject.items[0])
     values = {f.name: v for f in fields(domain.Wish) if (v := getattr(described, f.name)) is not None}
     subsets = [s for k in sorted({0, 1, 2, len(values)}) for s in itertools.combinations(values, k)]
-    wishes: list[Any] = [fill(domain.Wish, {name: values[name] for name in s if _is_knob(domain, name)}) for s in subsets]
+    wishes: list[Any] = [domain.Wish(**{name: values[name] for name in s}) for s in subsets]
     knobs = [f for f in fields(domain.Wish) if f.kind != "given"]
     for codec in domain.codecs.values():
         context = Conditioner(knobs, codec.space, 16)(Conditions.of(knobs, wishes, codec.space))
@@ -97,10 +97,6 @@ def partial_conditions(subject: Subject) -> None:
         why = domain.problem(subject.items[0], wish)
         told = why is None or (isinstance(why, str) and why.strip())
         assert told, f"problem(item, {wish}) should give None or a reason, got {why!r}"
-
-
-def _is_knob(domain: Domain[Any, Any], name: str) -> bool:
-    return any(f.name == name and f.kind != "given" for f in fields(domain.Wish))
 
 
 def encode(subject: Subject) -> None:
@@ -146,8 +142,8 @@ def decode_is_total(subject: Subject) -> str | None:
     """Any array of a space gives an item, and any item can be described, judged, recorded and drawn: noise and model samples."""
     domain, unchecked = subject.domain, []
     for name, codec in domain.codecs.items():
-        for i, item in enumerate(subject.made(codec)):
-            _survives(domain, item, f"codec {name!r}, noise {i}")
+        for i, array in enumerate(junk(codec.space)):
+            _survives(domain, codec.decode(array), f"codec {name!r}, noise {i}")
     for recipe in subject.recipe_names:
         bench = subject.trained(recipe)
         if bench is None:

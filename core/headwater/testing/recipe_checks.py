@@ -98,7 +98,13 @@ def save_load(subject: Subject, recipe: str) -> str | None:
     if not equal(before, bench.arrays(TILE, seed=4)):
         return UNSEEDED
     folder, domain, made = subject.folder("model"), subject.domain, bench.recipe
-    about: dict[str, Any] = {"domain": domain.name, "name": recipe, "data": made.data, "data_hash": "", "command": "headwater check"}
+    about: dict[str, Any] = {
+        "domain": domain.name,
+        "name": recipe,
+        "data": made.data,
+        "data_hash": "",
+        "command": "headwater check",
+    }
     checkpoint.save(bench.generator.model, folder, recipe=made, **about)
     model, config = checkpoint.load(folder, domain.networks)
     after = bench.arrays(TILE, Generator(domain, model, made, config["name"], config), seed=4)
@@ -195,7 +201,8 @@ def constraint_respected(subject: Subject, recipe: str) -> str | None:
         return UNTRAINED
     if bench.codec.constraint() is None:
         return None
-    for where, arrays in (("an item of the packaged sample", list(bench.batch.numpy())), ("a sample", bench.arrays(TILE, seed=7))):
+    real = [bench.codec.encode(item) for item in subject.viewed(bench.codec, bench.recipe.data)]
+    for where, arrays in (("an item of the packaged sample", real), ("a sample", bench.arrays(TILE, seed=7))):
         for array in arrays:
             constraint = bench.codec.constraint()
             assert constraint is not None

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,14 +66,19 @@ class Subject:
         """Packaged items of all data sets."""
         return [item for data in self.domain.datasets for item in self.sample(data)]
 
-    def viewed(self, codec: Codec[Any]) -> list[Any]:
-        """The items as training shows them."""
-        keys = key("view").rows(range(len(self.items)))
-        return [codec.view(item, keys[i : i + 1]) for i, item in enumerate(self.items)]
+    def viewed(self, codec: Codec[Any], data: str = "") -> list[Any]:
+        """The items of a data set, or of all, as training shows them."""
+        items = self.sample(data) if data else self.items
+        keys = key("view").rows(range(len(items)))
+        return [codec.view(item, keys[i : i + 1]) for i, item in enumerate(items)]
 
     def made(self, codec: Codec[Any]) -> list[Any]:
-        """Items decoded from :func:`junk`: most of them invalid."""
-        return [codec.decode(array) for array in junk(codec.space)]
+        """Items decoded from :func:`junk`, most of them invalid. What cannot be decoded is the finding of ``decode_is_total``."""
+        items = []
+        for array in junk(codec.space):
+            with suppress(Exception):
+                items.append(codec.decode(array))
+        return items
 
     # --- models -------------------------------------------------------------------------------------------------------
 
@@ -144,8 +149,7 @@ class Bench:
                 weight.add_(spread * torch.randn(weight.shape, generator=generator))
         self.generator: Generator = Generator(subject.domain, model, recipe, f"{subject.domain.name}/{name}")
         self.codec = self.generator.codec
-        keys = key("view").rows(range(TILE))
-        viewed = [self.codec.view(item, keys[i : i + 1]) for i, item in enumerate(items[:TILE])]
+        viewed = subject.viewed(self.codec, recipe.data)[:TILE]
         self.batch = torch.from_numpy(np.stack([self.codec.encode(item) for item in viewed]))
 
     def arrays(self, n: int, generator: Generator | None = None, **how: Any) -> list[Array]:
@@ -281,4 +285,4 @@ def close(a: Array, b: Array, space: Space) -> bool:
 
 def rows_needed(space: Space) -> int:
     """How many rows make it certain that two different distributions show."""
-    return max(TILE, min(64, 512 // cells(space)))
+    return max(TILE, min(32, 256 // cells(space)))

@@ -97,11 +97,13 @@ def files(subject: Subject) -> None:
 
 
 def _encoding(codec: Codec[Any], item: Any) -> Any:
-    """The array of an item as training shows it, None where the codec cannot hold it as it is."""
-    try:
-        return codec.encode(codec.view(item, key("files")))
-    except ValueError:
-        return None
+    """The array of an item, or of a view of it where the codec holds parts only; None where it holds neither."""
+    for viewed in (False, True):
+        try:
+            return codec.encode(codec.view(item, key("files")) if viewed else item)
+        except ValueError:
+            continue
+    return None
 
 
 def _names(paths: Any) -> str:
@@ -161,12 +163,12 @@ def _model_for(subject: Subject, kind: type[Pipeline[Any]]) -> Any:
     from headwater.recipe import Recipe
     from headwater.registry import models
 
-    domain = subject.domain
-    folder = models(domain).get(kind.model)
+    domain, wanted = subject.domain, kind.model.rpartition("/")[2]
+    folder = models(domain).get(wanted)
     if folder is not None:
         model, config = checkpoint.load(folder, domain.networks)
-        return Generator(domain, model, Recipe.model_validate(config["recipe"]), f"{domain.name}/{kind.model}", config)
-    for name in sorted(subject.recipe_names, key=lambda n: n != kind.model):
+        return Generator(domain, model, Recipe.model_validate(config["recipe"]), f"{domain.name}/{wanted}", config)
+    for name in sorted(subject.recipe_names, key=lambda n: n != wanted):
         bench = subject.trained(name)
         if bench is not None and set(kind.verbs) <= set(bench.generator.verbs):
             return bench.generator

@@ -178,12 +178,13 @@ class TrainingData:
             array = self.encoded.batch(index, self.codec.space.shape[0])
             items = [self.rows[r] for r in index] if self.given else []
         else:
-            items = [self.codec.view(self.rows[r], noise.fold("view")[i : i + 1]) for i, r in enumerate(index)]
+            views = noise.fold("view")
+            items = [self.codec.view(self.rows[r], views[i : i + 1]) for i, r in enumerate(index)]
             array = np.stack([self._encode(r, item) for r, item in zip(index, items, strict=True)])
         values = torch.from_numpy(self.values[list(index)])
-        wishes = {
-            f.name: [self.domain.given(f.name, item, noise.fold("given", f.name)[i : i + 1]) for i, item in enumerate(items)]
-            for f in self.given
-        }
-        given = {name: Conditions.of(self.given, made, self.codec.space).given[name] for name, made in wishes.items()}
+        given = {}
+        for f in self.given:
+            keys = noise.fold("given", f.name)
+            made = [self.domain.given(f.name, item, keys[i : i + 1]) for i, item in enumerate(items)]
+            given[f.name] = Conditions.of([f], made, self.codec.space).given[f.name]
         return torch.from_numpy(array), Conditions(values, given)

@@ -1,4 +1,4 @@
-"""A small domain that keeps every promise: strings of beads, of which no two alike may touch. The kit's mutants are faults in it."""
+"""A small domain that keeps every promise: strings of beads, no two alike touching. The kit's mutants are faults in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from headwater import Array, Codec, Dataset, Domain, Evaluation, Given, Grid, HeadwaterError, Knob, Metric, Pipeline, Recipe, Result, Tokens
+from headwater import (
+    Array,
+    Codec,
+    Dataset,
+    Domain,
+    Evaluation,
+    Given,
+    Grid,
+    HeadwaterError,
+    Knob,
+    Metric,
+    Pipeline,
+    Recipe,
+    Result,
+    Tokens,
+)
 
 HERE = Path(__file__).parent
 KINDS = "abc"
@@ -176,7 +191,9 @@ class Beads(Domain[str, Wish]):
     pipelines = (Grow,)
 
     def describe(self, item: str) -> Wish:
-        return Wish(reds=item.count("a"), first=item[0], symmetric=item == item[::-1]) if problem(item) is None else Wish()  # type: ignore[arg-type]
+        if problem(item):
+            return Wish()
+        return Wish(reds=item.count("a"), first=item[0], symmetric=item == item[::-1])  # type: ignore[arg-type]
 
     def given(self, name: str, item: str, noise: Any) -> Wish:
         return Wish(pattern=(Chain().encode(item) == 1).astype(np.float32))

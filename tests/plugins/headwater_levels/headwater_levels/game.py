@@ -102,12 +102,12 @@ def obstacle(rows: list[str], column: int, row: int) -> str:
             wall += 1
         if wall > JUMP:
             return f"the wall in column {x + 1} is {wall} tiles high, a jump climbs {JUMP}"
+    if row and rows[row - 1][column] in SOLID:
+        return f"the tiles over column {column + 1} leave no room to jump"
     spikes = [x + 1 for x in ahead if any(tile == SPIKE for tile in (r[x] for r in rows))]
     if spikes:
         return f"the spikes in column {spikes[0]} leave no place to land"
-    if gap:
-        return f"there is no room for the jump over the gap in column {column + 2}"
-    return "the way ahead is walled in"
+    return f"there is no room to jump over the gap in column {column + 2}" if gap else "the way ahead is walled in"
 
 
 def ground_heights(level: str) -> list[int]:

@@ -1,0 +1,134 @@
+"""An outside package becomes a domain: really installed, and with everything the core gives, without a change to the core.
+
+It is installed beside the developer's environment, in a folder that only these subprocesses look into.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+PLUGIN = Path(__file__).parent / "headwater_levels"
+ROOT = PLUGIN.parents[2]
+
+
+def python(overlay: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that also sees what is installed in ``overlay``."""
+    cache = {"HEADWATER_CACHE": str(Path(str(overlay).split(os.pathsep)[0]).parent / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(overlay), "PYTHONSAFEPATH": "1", **cache}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=500)
+
+
+def headwater(overlay: Path | str, *arguments: str, codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
+    done = python(overlay, "-m", "headwater", *arguments)
+    assert done.returncode in codes, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("levels") / "site"
+    options = ["-q", "--no-build-isolation", "--no-deps", "--no-index", "--target", str(folder)]
+    done = python(folder, "-m", "pip", "install", *options, str(PLUGIN))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(overlay: Path) -> str:
+    """A few steps of training by the command line: enough to run everything, not to be good."""
+    run = overlay.parent / "run"
+    headwater(overlay, "train", "levels", "autoregressive", "--steps", "12", "--batch", "16", "-o", str(run))
+    return str(run / "model")
+
+
+def test_it_is_listed_beside_the_others(overlay: Path) -> None:
+    found = json.loads(headwater(overlay, "list", "--json").stdout)
+    assert "levels" in found and "molecules" in found
+    assert "broken" not in json.dumps(found["levels"]).lower() or not found["levels"].get("broken")
+    assert "levels" in headwater(overlay, "--help").stdout
+    assert "repair" in headwater(overlay, "levels", "--help").stdout
+
+
+def test_it_passes_the_kit_and_its_own_tests(overlay: Path) -> None:
+    done = python(overlay, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(PLUGIN), str(PLUGIN / "tests"))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout and int(done.stdout.split(" passed")[0].split()[-1]) > 40
+
+
+def test_it_samples_the_same_levels_at_every_batch_size(overlay: Path, model: str, tmp_path: Path) -> None:
+    asked = ["levels", "sample", "--model", model, "-n", "8", "--seed", "7", "--gaps", "2"]
+    tables = []
+    for size in ("1", "7", "64"):
+        out = tmp_path / size
+        headwater(overlay, *asked, "--batch-size", size, "-o", str(out), codes=(0, 3))
+        tables.append((out / "items.parquet").read_bytes())
+    assert tables[0] == tables[1] == tables[2]
+    table = pyarrow.parquet.read_table(out / "items.parquet").to_pylist()
+    assert [row["row"] for row in table] == list(range(8)) and {row["asked_gaps"] for row in table} == {2}
+    assert all(row["level"].count("S") == row["level"].count("G") == 1 for row in table)  # the codec's constraint
+    assert len({row["level"] for row in table}) == 8
+    assert len(list(out.rglob("level-*.txt"))) == 8
+    assert "<svg" in (out / "index.html").read_text()
+
+
+def test_its_pipelines_run(overlay: Path, model: str, tmp_path: Path) -> None:
+    headwater(
+        overlay, "levels", "repair", "--example", "--model", model, "--tries", "2", "-o", str(tmp_path / "fixed"), codes=(0, 3)
+    )
+    rows = pyarrow.parquet.read_table(tmp_path / "fixed" / "items.parquet").to_pylist()
+    assert len(rows) == 2
+    for row in rows:
+        assert "?" in row["source"] and "?" not in row["level"]
+        assert all(new == old for new, old in zip(row["level"], row["source"], strict=True) if old != "?")
+    headwater(
+        overlay, "levels", "build", "--example", "--model", model, "--tries", "1", "-o", str(tmp_path / "built"), codes=(0, 3)
+    )
+    assert len(list((tmp_path / "built").rglob("level-*.txt"))) == 2
+
+
+def test_mistakes_are_one_line(overlay: Path, model: str, tmp_path: Path) -> None:
+    done = headwater(overlay, "levels", "sample", "--model", model, "--gaps", "40", "-o", str(tmp_path / "out"), codes=(2,))
+    assert done.stderr.strip() == "headwater: --gaps: expected a whole number from 0 to 6; got '40'"
+    (tmp_path / "heights.txt").write_text("1 2 three\n")
+    build = ("levels", "build", str(tmp_path / "heights.txt"), "--model", model)
+    done = headwater(overlay, *build, "-o", str(tmp_path / "out"), codes=(2,))
+    assert "heights.txt, line 1: expected 28 whole numbers from 0 to 8; got '1 2 three'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def install_by_hand(site: Path, name: str, module: str, code: str) -> None:
+    """A distribution with one module and one entry point, as an installer would leave it."""
+    site.mkdir(exist_ok=True)
+    (site / f"{module}.py").write_text(code)
+    info = site / f"{module}-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[headwater.domains]\n{name} = {module}:Domain\n")
+
+
+def test_a_broken_plugin_is_listed_with_its_reason_and_takes_no_other_down(overlay: Path, tmp_path: Path) -> None:
+    site = tmp_path / "broken"
+    install_by_hand(site, "pearls", "headwater_pearls", "import oysters\n")
+    install_by_hand(
+        site, "infill", "headwater_infill", "from headwater_levels import Levels\nclass Domain(Levels):\n    name = 'infill'\n"
+    )
+    both = f"{overlay}{os.pathsep}{site}"
+    listed = headwater(both, "list").stdout
+    assert "ModuleNotFoundError: No module named 'oysters'" in listed
+    assert "the name 'infill' is reserved" in listed
+    assert "that can be played to the end" in listed
+    done = headwater(both, "pearls", "sample", "-o", str(tmp_path / "out"), codes=(2,))
+    assert "the domain 'pearls' is broken: ModuleNotFoundError: No module named 'oysters'" in done.stderr
+    headwater(both, "levels", "--help")
+
+
+def test_the_core_knows_nothing_of_it() -> None:
+    sources = [p for p in (ROOT / "core").rglob("*") if p.suffix in (".py", ".tmpl")]
+    assert sources and not [p for p in sources if "headwater_levels" in p.read_text() or "platform game" in p.read_text()]
