@@ -213,8 +213,8 @@ def methods(ours: Ours | None, options: argparse.Namespace) -> Iterator[dict[str
         yield rounded({**row, "CPU s a slice": value[:, 2].mean()})
 
 
-def paired(name: str, difference: Array) -> dict[str, float]:
-    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else float("nan")
+def paired(name: str, difference: Array) -> dict[str, float | None]:
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else None
     return {name: difference.mean(), f"± ({name})": error}
 
 

@@ -9,6 +9,7 @@ which Gaussian noise of 4% of the range is laid, stored as a 16-bit NIfTI of 1 m
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -93,16 +94,16 @@ def main() -> None:
         scan(source, shape, options.seed, options.sigma)
         chosen = ["--model", options.model] if options.model else []
         figures = measured([program, "medical", "denoise", str(source), "-o", str(Path(folder, "out")), *chosen])
+        made = json.loads(Path(folder, "out", "run.json").read_text())
     row = {"volume": "x".join(map(str, shape)), **{k: round(v, 1) for k, v in figures.items()}}
     row["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "not set")
-    settings = {
+    settings: dict[str, Any] = {
         "made of": "nested ellipsoids, int16 NIfTI",
         "sigma": options.sigma,
         "pipeline": "headwater medical denoise, defaults",
     }
-    publish(
-        "", [row], n=1, seeds=[options.seed], settings={**settings, "model": options.model or "medical/diffusion"}, to=options.to
-    )
+    settings |= {"model": made.get("model"), "environment": made.get("environment")}
+    publish("scan", [row], n=1, seeds=[options.seed], settings=settings, to=options.to)
 
 
 if __name__ == "__main__":

@@ -32,19 +32,27 @@ class NetworkChoice(Part):
 
 class Training(Part):
     """How weights are found. The rate rises over ``warmup`` steps, stays, and falls linearly to zero over the last ``decay`` share
-    of ``steps``: the end can be chosen late without changing what came before it."""
+    of ``steps``: the end can be chosen late without changing what came before it. Where only a part of the rows is labelled,
+    ``finish`` more steps on labelled rows alone, their rate falling from ``finish_rate`` of the peak, teach the knobs well."""
 
     steps: int = Field(2000, gt=0)
     batch: int = Field(64, gt=0)
     rate: float = Field(1e-3, gt=0)
     warmup: int = Field(100, ge=0)
     decay: float = Field(0.4, ge=0, le=1)
+    finish: int = Field(0, ge=0)
+    finish_rate: float = Field(0.3, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     validate_rows: int = Field(512, ge=0)
+
+    @property
+    def total(self) -> int:
+        """All steps."""
+        return self.steps + self.finish
 
 
 class Recipe(Part):

@@ -73,7 +73,7 @@ def test_loss_is_finite_and_every_parameter_takes_part(case: str) -> None:
 
 @every_case
 def test_samples_are_of_the_space(case: str) -> None:
-    domain, recipe, made = opened(case)
+    domain, _, made = opened(case)
     context = made.model.conditioner.with_null(made.model.conditions([domain.Wish()] * 9))
     with torch.no_grad():
         x = made.model.family.sample(Noise(0).rows(range(9)), context, Steer())
@@ -332,8 +332,7 @@ def test_temperature_and_top_p_sharpen() -> None:
         return float(made.log_prob(x, Context()).mean()), len(x.unique(dim=0))
 
     plain, cool, cold, nucleus, tiny = (
-        mean(s)
-        for s in (Steer(), Steer(temperature=0.5), Steer(temperature=1e-3), Steer(top_p=0.6), Steer(top_p=1e-6))
+        mean(s) for s in (Steer(), Steer(temperature=0.5), Steer(temperature=1e-3), Steer(top_p=0.6), Steer(top_p=1e-6))
     )
     assert plain[0] < cool[0] < cold[0] + 1e-6 and nucleus[0] > plain[0]
     assert cold[1] == tiny[1] == 1 and cold[0] == pytest.approx(tiny[0])  # both are the greedy choice
@@ -480,7 +479,7 @@ def test_a_codec_brings_its_constraint(words: Any) -> None:
     words.codecs = {"letters": toys.Letters(language=rule)}  # begins with a and stays small, or is all capitals
     made = toys.generator(words, toys.recipe("words", "transformer"))
     for word in made.sample(200, seed=1):
-        assert word == word.lower() and word[0] == "a" or word == word.upper() and word
+        assert (word == word.lower() and word[0] == "a") or (word and word == word.upper())
 
 
 # --- infilling and varying ----------------------------------------------------------------------------------------------
@@ -538,7 +537,7 @@ def test_other_patterns_than_trained_are_refused(words: Any) -> None:
     made = toys.generator(words, toys.recipe("words", "recurrent"))
     mask = np.zeros((1, toys.LENGTH, 1), dtype=bool)
     mask[0, 3] = True
-    with pytest.raises(HeadwaterError, match="^mask: this model continues a prefix; it was not trained to keep other cells$"):
+    with pytest.raises(HeadwaterError, match=r"^mask: this model continues a prefix; it was not trained to keep other cells$"):
         made.infill(["abcabc"], mask)
     with pytest.raises(HeadwaterError, match=r"^mask: expected shape \(1, 6, 1\); got \(1, 5, 1\)$"):
         made.infill(["abcabc"], mask[:, :5])
@@ -583,7 +582,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Generator]:
     from headwater.train import train
 
     out = {}
-    networks = {"words": {"name": "recurrent", "options": {"width": 64, "layers": 1}}, "points": {"name": "mlp", "options": {"width": 32}}}
+    wide = {"width": 64, "layers": 1}
+    networks = {"words": {"name": "recurrent", "options": wide}, "points": {"name": "mlp", "options": wide}}
     for name, network in networks.items():
         domain = toys.DOMAINS[name]()
         training = {"steps": 400, "batch": 64, "rate": 1e-2, "warmup": 20, "ema": 0.95, "validate_rows": 0}

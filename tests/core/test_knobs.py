@@ -87,7 +87,13 @@ def test_a_condition_from_loose_values() -> None:
 
 @pytest.mark.parametrize(
     "hint",
-    [float, float | None, Annotated[float | None, "no knob"], Annotated[dict[str, int], Knob("x")], Annotated[int | str | None, Knob("x")]],
+    [
+        float,
+        float | None,
+        Annotated[float | None, "no knob"],
+        Annotated[dict[str, int], Knob("x")],
+        Annotated[int | str | None, Knob("x")],
+    ],
 )
 def test_a_field_that_is_no_knob_is_a_mistake_in_the_domain(hint: Any) -> None:
     wish = dataclass(type("Bad", (), {"__annotations__": {"x": hint}, "x": None, "__module__": __name__}))

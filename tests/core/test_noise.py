@@ -34,7 +34,9 @@ def test_a_seed_is_the_key_and_the_block_number_the_counter() -> None:
     # So that anyone with a Philox4x32-10 can draw our numbers: key = (low, high word of the seed), counter = (block, 0, 0, 0).
     assert tuple(Noise(0).integers(4)[0].tolist()) == KNOWN[0][2]
     seed = 0xFEDCBA98_76543210
-    second = _philox((torch.tensor([1]), *(torch.tensor([0]) for _ in range(3))), torch.tensor([0x76543210]), torch.tensor([0xFEDCBA98]))
+    second = _philox(
+        (torch.tensor([1]), *(torch.tensor([0]) for _ in range(3))), torch.tensor([0x76543210]), torch.tensor([0xFEDCBA98])
+    )
     assert Noise(seed).integers(8)[0, 4:].tolist() == [int(w) for w in second]
 
 
@@ -103,7 +105,7 @@ def test_uniforms_and_normals_have_their_moments() -> None:
     n = 400_000
     rows = Noise(5).rows(range(100))
     u, z = rows.uniform(n // 100).double().flatten(), rows.fold("z").normal(n // 100).double().flatten()
-    assert 0 < float(u.min()) and float(u.max()) < 1
+    assert float(u.min()) > 0 and float(u.max()) < 1
     assert abs(float(u.mean()) - 1 / 2) < 5 * math.sqrt(1 / 12 / n)
     assert abs(float(u.var()) - 1 / 12) < 5 * math.sqrt(1 / 180 / n)
     for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):

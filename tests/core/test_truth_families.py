@@ -17,6 +17,7 @@ from headwater.families.contract import Family, Kept, Steer
 from headwater.families.diffusion import SOLVERS, Diffusion, Schedule, karras
 from headwater.networks.mlp import MLP
 from headwater.networks.recurrent import Recurrent
+from headwater.networks.transformer import Transformer
 from headwater.noise import Noise
 from headwater.spaces import Vector
 from headwater.testing.truth import GaussianMixture, HiddenMarkov, ising
@@ -27,10 +28,6 @@ NOTHING = Context()
 def fit(family: Family, draw: Callable[[Noise], Tensor], steps: int, rate: float) -> None:
     """Adam with a rate that falls to zero; every batch is fresh from the truth."""
     modules = torch.nn.ModuleDict(dict(family.parts()))
-    with torch.no_grad():
-        for i, parameter in enumerate(modules.parameters()):
-            if parameter.ndim > 1 and bool(parameter.any()):
-                parameter.copy_(parameter[0].numel() ** -0.5 * Noise(0).fold("weights", i).normal(*parameter.shape)[0])
     optimiser = torch.optim.Adam(modules.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, step / 20, 2 * (1 - step / steps)))
     for step in range(steps):
@@ -47,14 +44,20 @@ def fit(family: Family, draw: Callable[[Noise], Tensor], steps: int, rate: float
 # --- autoregressive -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("truth", "within"), [(HiddenMarkov(length=5), 0.05), (ising(side=3), 0.1)], ids=["hidden Markov", "Ising 3x3"])
-def test_an_autoregressive_model_learns_what_there_is_to_know(truth: Any, within: float) -> None:
-    family = Autoregressive(truth.space, Recurrent(48, 1))
-    fit(family, lambda noise: truth.sample(noise, 256), steps=250, rate=1e-2)
+@pytest.mark.parametrize(
+    ("truth", "network", "rate"),
+    [(HiddenMarkov(length=5), lambda: Recurrent(48, 1), 1e-2), (ising(side=3), lambda: Transformer(48, 2, 4), 4e-3)],
+    ids=["hidden Markov", "Ising 3x3"],
+)
+def test_an_autoregressive_model_learns_what_there_is_to_know(truth: Any, network: Any, rate: float) -> None:
+    torch.manual_seed(0)
+    within, family = 0.05, Autoregressive(truth.space, network())
+    fit(family, lambda noise: truth.sample(noise, 128), steps=250, rate=rate)
     x = truth.sample(Noise(9), 10_000)
     with torch.no_grad():
         model = family.log_prob(x, NOTHING).double()
     gap = truth.log_prob(x) - model
+    print("gap", float(gap.mean()))
     assert 0 < float(gap.mean()) < within
     assert abs(float(-model.mean()) - truth.entropy()) < within + 5 * float(model.std()) / 100
     # and its own draws are likely under the truth: the divergence the other way
@@ -122,10 +125,11 @@ def test_the_ode_gives_the_density() -> None:
     truth = MIXTURE.log_prob(x)
     ode = family.log_prob_ode(x, Noise(0).rows(range(40)), NOTHING, steps=128)
     assert ode.kind == "estimate" and float((ode.value - truth).abs().max()) < 0.03
-    probes = torch.stack(
-        [family.log_prob_ode(x[:10], Noise(k).rows(range(10)), NOTHING, steps=32, exact=False).value for k in range(20)]
-    )
-    assert torch.allclose(probes.mean(0), truth[:10], atol=0.35)  # Hutchinson's estimate, on average
+    few, keys = x[:10], [Noise(k).rows(range(10)) for k in range(9)]
+    exactly = family.log_prob_ode(few, keys[0], NOTHING, steps=8).value
+    probed = torch.stack([family.log_prob_ode(few, key, NOTHING, steps=8, exact=False).value for key in keys])
+    assert bool(((probed.mean(0) - exactly).abs() < 4 * probed.std(0) / 3 + 1e-3).all())  # Hutchinson's, right on average
+    assert float(probed.std(0).min()) > 0.01
 
 
 def test_the_bound_is_one_and_is_tight_where_the_denoiser_is_exact() -> None:
@@ -181,6 +185,7 @@ def test_varying_stays_in_the_distribution() -> None:
 
 
 def test_a_trained_network_becomes_the_exact_denoiser() -> None:
+    torch.manual_seed(0)
     family = Diffusion(Vector(2), MLP(Vector(2), width=64, layers=2), Schedule())
     fit(family, lambda noise: MIXTURE.sample(noise, 256).float(), steps=300, rate=5e-3)
     x0 = MIXTURE.sample(Noise(6), 3000)

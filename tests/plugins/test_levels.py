@@ -25,9 +25,19 @@ def python(overlay: Path | str, *arguments: str) -> subprocess.CompletedProcess[
     return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=500)
 
 
-def headwater(overlay: Path | str, *arguments: str, codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
-    done = python(overlay, "-m", "headwater", *arguments)
-    assert done.returncode in codes, done.stderr
+#: Command lines one after another in one process, which imports torch once.
+COMMANDS = """
+import json, sys
+from headwater.cli import run
+for words in json.loads(sys.argv[1]):
+    print("exit", run(words), file=sys.stderr)
+"""
+
+
+def headwater(overlay: Path | str, *commands: list[str], codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
+    done = python(overlay, "-c", COMMANDS, json.dumps(commands))
+    ends = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("exit ")]
+    assert len(ends) == len(commands) and set(ends) <= set(codes), done.stderr
     return done
 
 
@@ -44,32 +54,30 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(overlay: Path) -> str:
     """A few steps of training by the command line: enough to run everything, not to be good."""
     run = overlay.parent / "run"
-    headwater(overlay, "train", "levels", "autoregressive", "--steps", "12", "--batch", "16", "-o", str(run))
+    headwater(overlay, ["train", "levels", "autoregressive", "--steps", "12", "--batch", "16", "-o", str(run)])
     return str(run / "model")
 
 
 def test_it_is_listed_beside_the_others(overlay: Path) -> None:
-    found = json.loads(headwater(overlay, "list", "--json").stdout)
-    assert "levels" in found and "molecules" in found
-    assert "broken" not in json.dumps(found["levels"]).lower() or not found["levels"].get("broken")
-    assert "levels" in headwater(overlay, "--help").stdout
-    assert "repair" in headwater(overlay, "levels", "--help").stdout
+    listed = python(overlay, "-m", "headwater", "list").stdout
+    assert "levels of a platform game" in listed and "molecules" in listed and "broken" not in listed.lower()
+    helped = headwater(overlay, ["--help"], ["levels", "--help"]).stdout
+    assert "levels" in helped and "repair" in helped
 
 
 def test_it_passes_the_kit_and_its_own_tests(overlay: Path) -> None:
-    done = python(overlay, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(PLUGIN), str(PLUGIN / "tests"))
+    done = python(overlay, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PLUGIN))
     assert done.returncode == 0, done.stdout[-3000:]
     assert "skipped" not in done.stdout and int(done.stdout.split(" passed")[0].split()[-1]) > 40
 
 
 def test_it_samples_the_same_levels_at_every_batch_size(overlay: Path, model: str, tmp_path: Path) -> None:
     asked = ["levels", "sample", "--model", model, "-n", "8", "--seed", "7", "--gaps", "2"]
-    tables = []
-    for size in ("1", "7", "64"):
-        out = tmp_path / size
-        headwater(overlay, *asked, "--batch-size", size, "-o", str(out), codes=(0, 3))
-        tables.append((out / "items.parquet").read_bytes())
-    assert tables[0] == tables[1] == tables[2]
+    sizes = ("1", "7", "64")
+    headwater(overlay, *([*asked, "--batch-size", size, "-o", str(tmp_path / size)] for size in sizes), codes=(0, 3))
+    one, seven, many = ((tmp_path / size / "items.parquet").read_bytes() for size in sizes)
+    assert one == seven == many
+    out = tmp_path / "64"
     table = pyarrow.parquet.read_table(out / "items.parquet").to_pylist()
     assert [row["row"] for row in table] == list(range(8)) and {row["asked_gaps"] for row in table} == {2}
     assert all(row["level"].count("S") == row["level"].count("G") == 1 for row in table)  # the codec's constraint
@@ -79,28 +87,26 @@ def test_it_samples_the_same_levels_at_every_batch_size(overlay: Path, model: st
 
 
 def test_its_pipelines_run(overlay: Path, model: str, tmp_path: Path) -> None:
-    headwater(
-        overlay, "levels", "repair", "--example", "--model", model, "--tries", "2", "-o", str(tmp_path / "fixed"), codes=(0, 3)
-    )
-    rows = pyarrow.parquet.read_table(tmp_path / "fixed" / "items.parquet").to_pylist()
+    fixed, built = tmp_path / "fixed", tmp_path / "built"
+    repair = ["levels", "repair", "--example", "--model", model, "--tries", "2", "-o", str(fixed)]
+    build = ["levels", "build", "--example", "--model", model, "--tries", "1", "-o", str(built)]
+    headwater(overlay, repair, build, codes=(0, 3))  # 3: made, and not playable after so little training
+    rows = pyarrow.parquet.read_table(fixed / "items.parquet").to_pylist()
     assert len(rows) == 2
     for row in rows:
         assert "?" in row["source"] and "?" not in row["level"]
         assert all(new == old for new, old in zip(row["level"], row["source"], strict=True) if old != "?")
-    headwater(
-        overlay, "levels", "build", "--example", "--model", model, "--tries", "1", "-o", str(tmp_path / "built"), codes=(0, 3)
-    )
-    assert len(list((tmp_path / "built").rglob("level-*.txt"))) == 2
+    assert len(list(built.rglob("level-*.txt"))) == 2
 
 
 def test_mistakes_are_one_line(overlay: Path, model: str, tmp_path: Path) -> None:
-    done = headwater(overlay, "levels", "sample", "--model", model, "--gaps", "40", "-o", str(tmp_path / "out"), codes=(2,))
-    assert done.stderr.strip() == "headwater: --gaps: expected a whole number from 0 to 6; got '40'"
     (tmp_path / "heights.txt").write_text("1 2 three\n")
-    build = ("levels", "build", str(tmp_path / "heights.txt"), "--model", model)
-    done = headwater(overlay, *build, "-o", str(tmp_path / "out"), codes=(2,))
-    assert "heights.txt, line 1: expected 28 whole numbers from 0 to 8; got '1 2 three'" in done.stderr
-    assert not (tmp_path / "out").exists()
+    sample = ["levels", "sample", "--model", model, "--gaps", "40", "-o", str(tmp_path / "out")]
+    build = ["levels", "build", str(tmp_path / "heights.txt"), "--model", model, "-o", str(tmp_path / "out")]
+    lines = headwater(overlay, sample, build, codes=(2,)).stderr.splitlines()
+    assert lines[0] == "headwater: --gaps: expected a whole number from 0 to 6; got '40'"
+    assert lines[2].endswith("heights.txt, line 1: expected 28 whole numbers from 0 to 8; got '1 2 three'")
+    assert len(lines) == 4 and not (tmp_path / "out").exists()
 
 
 def install_by_hand(site: Path, name: str, module: str, code: str) -> None:
@@ -120,13 +126,13 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_takes_no_other_down(overl
         site, "infill", "headwater_infill", "from headwater_levels import Levels\nclass Domain(Levels):\n    name = 'infill'\n"
     )
     both = f"{overlay}{os.pathsep}{site}"
-    listed = headwater(both, "list").stdout
+    listed = headwater(both, ["list"]).stdout
     assert "ModuleNotFoundError: No module named 'oysters'" in listed
     assert "the name 'infill' is reserved" in listed
     assert "that can be played to the end" in listed
-    done = headwater(both, "pearls", "sample", "-o", str(tmp_path / "out"), codes=(2,))
+    done = headwater(both, ["pearls", "sample", "-o", str(tmp_path / "out")], codes=(2,))
     assert "the domain 'pearls' is broken: ModuleNotFoundError: No module named 'oysters'" in done.stderr
-    headwater(both, "levels", "--help")
+    headwater(both, ["levels", "--help"])
 
 
 def test_the_core_knows_nothing_of_it() -> None:

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from headwater.restore.likelihoods import NoiseModel
     from headwater_medical.files.volume import Volume
 
-SLIDER = """<div style="position:relative;display:inline-block;line-height:0">
-<img alt="before" src="{before}" style="width:{width}px;image-rendering:pixelated">
-<img alt="after" src="{after}"
- style="width:{width}px;image-rendering:pixelated;position:absolute;left:0;top:0;clip-path:inset(0 0 0 50%)">
-<input type="range" min="0" max="100" value="50" aria-label="before and after"
+PICTURE = "width:100%;image-rendering:pixelated"
+SLIDER = f"""<div style="position:relative;line-height:0">
+<img alt="before" src="{{before}}" style="{PICTURE}">
+<img alt="after" src="{{after}}" style="{PICTURE};position:absolute;left:0;top:0;clip-path:inset(0 0 0 50%)">
+<input type="range" min="0" max="100" value="50" aria-label="left before, right after"
  style="position:absolute;left:0;bottom:4px;width:100%;margin:0"
  oninput="this.previousElementSibling.style.clipPath='inset(0 0 0 '+this.value+'%)'"></div>"""
+FIGURE = '<figure style="flex:1 1 16rem;max-width:24rem;margin:0">{}<figcaption>{}</figcaption></figure>'
 
 
 class Restored(Result):
@@ -83,19 +84,18 @@ class Restored(Result):
         z = self._shown()
         scale = self.volume.scale
         before, after = (np.clip(scale.to_unit(a), 0, 1) for a in (self.volume.slab(z, z + 1)[0], self.mean[z]))
-        width = int(np.clip(before.shape[1] * max(1, 384 // before.shape[1]), 256, 640))
-        parts = [SLIDER.format(before=data_uri(before), after=data_uri(after), width=width)]
+        pictures = [(SLIDER.format(before=data_uri(before), after=data_uri(after)), "drag: left before, right after")]
         maps = [("residual, ±4 sd of the noise", self.residual(z) / 8 + 0.5)]
         if self.std is not None:
             top = float(np.percentile(self.std[z], 99.5)) or 1.0
             maps.append((f"standard deviation of {self.samples} draws, white {top:.3g}", self.std[z] / top))
-        for label, picture in maps:
-            style, shown = f"width:{width}px;image-rendering:pixelated", data_uri(np.clip(picture, 0, 1))
-            image = f'<img alt="{label}" src="{shown}" style="{style}">'
-            parts.append(f'<figure style="display:inline-block;margin:0 0 0 12px">{image}<figcaption>{label}</figcaption></figure>')
+        for label, values in maps:
+            shown = data_uri(np.clip(values, 0, 1))
+            pictures.append((f'<img alt="{label}" src="{shown}" style="{PICTURE}">', label))
         how = "estimated" if self.estimated else "given"
         words = f"slice {z + 1} of {len(self.mean)}; {self.law_name} noise, level {self.sigma:.4f} of the intensity range ({how})"
-        return f"<div>{''.join(parts)}<p>{words}. Drag the slider: left before, right after. For research, not for diagnosis.</p></div>"
+        row = "".join(FIGURE.format(*pair) for pair in pictures)
+        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{row}</div><p>{words}. For research, not for diagnosis.</p>'
 
     def _shown(self) -> int:
         """The slice with most contrast among nine: the one worth looking at."""

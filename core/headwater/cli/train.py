@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headwater.train import Source
 
 #: Adapting (``--from``): few steps at a tenth of the recipe's rate, so that what the model knew is bent, not lost.
-ADAPT_STEPS, ADAPT_BATCH, ADAPT_RATE, ADAPT_WARMUP = 300, 32, 0.1, 20
+ADAPT_STEPS = 150
 MODEL = "model"
 
 
@@ -95,7 +95,7 @@ def command(
     facts = extras(owner, fit)(plan=plan, place=place, seed=seed, device=device, threads=threads, workers=workers, dtype=dtype)
     folder = place / MODEL
     write_file(folder / CARD, model_card(folder, owner).encode())
-    line = f"{domain} {name}: {plan.recipe.training.steps} steps, {loss_line(facts)}, {terminal.seconds(began)}"
+    line = f"{domain} {name}: {plan.recipe.training.total} steps, {loss_line(facts)}, {terminal.seconds(began)}"
     terminal.tell(line, folder, facts={"model": folder, **facts}, as_json=json)
 
 
@@ -146,7 +146,7 @@ def prepare(
     if start is not None:
         t = recipe.training
         least: dict[str, Any] = {"batch": min(t.batch, ADAPT_BATCH, len(source.train)), "warmup": min(t.warmup, ADAPT_WARMUP)}
-        recipe = recipe.at(steps=ADAPT_STEPS, rate=t.rate * ADAPT_RATE, **least)
+        recipe = recipe.at(steps=ADAPT_STEPS, finish=0, rate=t.rate * ADAPT_RATE, **least)
     recipe = recipe.at(steps=steps, batch=batch)
     # the user's files may be named after a person: the command that a model carries says only that there were some
     values = {**words, "data": "FILE" if own else None}
@@ -169,7 +169,7 @@ def fit(plan: Plan, place: Path, seed: int, device: str, threads: int | None, wo
     from headwater.train.preparation import content_hash
 
     before = held_out_loss(plan, plan.start) if plan.start is not None else math.nan
-    total = plan.recipe.training.steps
+    total = plan.recipe.training.total
     with terminal.Bar("preparing") as bar:
 
         def tell(step: int, loss: float, valid: float) -> None:

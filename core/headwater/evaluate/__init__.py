@@ -117,6 +117,8 @@ def obedience(
     rows = []
     for knob in knobs:
         real = np.array([v for w in described if (v := getattr(w, knob.name)) is not None], dtype=float)
+        if not len(real) or not real.std():  # nothing is known of it, or there is nothing to choose
+            continue
         for q in quantiles:
             target = float(np.quantile(real, q))
             target = round(target) if knob.kind == "integer" else target

@@ -25,7 +25,7 @@ def gaussian_level(images: Tensor) -> Tensor:
     """Standard deviation (rows,) of white Gaussian noise on ``images`` (rows, height, width), in their own units.
 
     0 where an image is constant throughout. On brain MR slices with noise of .03, .1 and .2 of the intensity range the median
-    error is below 1.5%.
+    estimate is within 2%, within 4% where the background is masked to zero.
     """
     return torch.stack([_spread(*_places(image)[:2]) for image in _checked(images)]).to(images.dtype)
 

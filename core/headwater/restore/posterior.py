@@ -148,6 +148,10 @@ def split_gibbs(
     arXiv:2405.18782) with falling ρ: z from N(D(x, ρ), r²) with 1/r² = 1/SPREAD² + 1/(0.7 ρ²), and x from the Gaussian p(y |
     x) N(x; z, ρ²) exactly, by perturbing y and z and then solving. 0.7 is the share of ρ² that the posterior variance of x0
     keeps on average over directions; levels fall geometrically from 3 to σ/2, between 0.002 and 0.02.
+
+    Against closed-form posteriors of Gaussian mixtures in 8 and 16 dimensions, 60 levels: mean off by .03-.4 posterior standard
+    deviations and spread 0.93-1.3 times the true one for blurs, and the same for masks but where modes compete, whose weights it
+    may get wrong (mean off by up to .9, spread up to 2 times).
     """
     rows, dims = y.shape[0], len(operator.domain)
     low = (sigma / 2).clamp(min=0.002, max=0.02)

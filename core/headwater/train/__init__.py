@@ -55,9 +55,17 @@ def identity(recipe: Recipe, seed: int, data: str) -> str:
     may be chosen late."""
     free = {"summary", "sizes", "tile"}
     told = recipe.model_dump(mode="json", exclude=free)
-    for name in ("steps", "decay", "validate_rows"):
+    for name in ("steps", "decay", "finish", "finish_rate", "validate_rows"):
         del told["training"][name]
     return hashlib.blake2b(json.dumps([told, seed, data], sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def weights_hash(model: Model) -> str:
+    """A hash of every weight."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.tensors().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def train(
@@ -122,7 +130,8 @@ def train(
             raise HeadwaterError(f"--from: that model does not fit this recipe: {error}") from None
 
     folder.mkdir(parents=True, exist_ok=True)
-    made_of = identity(recipe, seed, data.hash)
+    begun = "" if start is None else weights_hash(start)
+    made_of = identity(recipe, seed, data.hash + begun)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.is_file() and identity_of(checkpoint) not in ("", made_of):
         raise HeadwaterError(
@@ -133,7 +142,7 @@ def train(
     trainer = pl.Trainer(
         accelerator="gpu" if device.startswith("cuda") else "cpu",
         devices=1,
-        max_steps=recipe.training.steps,
+        max_steps=recipe.training.total,
         max_epochs=-1,
         precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
         gradient_clip_val=recipe.training.clip,

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from headwater.checkpoint import write_file
+from headwater.errors import HeadwaterError
 from headwater.model import Model
 from headwater.noise import Noise
 from headwater.recipe import Training
@@ -21,9 +23,11 @@ from headwater.train.preparation import TrainingData
 
 
 def rate_at(step: int, training: Training) -> float:
-    """The share of the peak rate at a step: rise, plateau, linear fall to zero."""
+    """The share of the peak rate at a step: rise, plateau, linear fall to zero, and again in the finish."""
+    if step >= training.steps:
+        return training.finish_rate * max(0, training.total - step) / max(1, training.finish)
     falling = max(1.0, training.decay * training.steps)
-    return min(1.0, (step + 1) / max(1, training.warmup), max(0.0, (training.steps - step) / falling))
+    return min(1.0, (step + 1) / max(1, training.warmup), (training.steps - step) / falling)
 
 
 class Steps(torch.utils.data.IterableDataset[int]):
@@ -44,6 +48,11 @@ class Lesson(pl.LightningModule):
         self.model, self.data, self.valid, self.training_settings, self.identity = model, data, valid, training, identity
         self.noise = Noise(seed).fold("train")
         self.order = Order(len(data), training.batch, self.noise.fold("order"), data.sizes)
+        self.labelled = data.labelled() if training.finish else np.zeros(0, dtype=np.int64)
+        if training.finish and not len(self.labelled):
+            raise HeadwaterError("finish: the recipe ends on labelled rows, and no row is labelled")
+        sizes = None if data.sizes is None else data.sizes[self.labelled]
+        self.ending = Order(len(self.labelled), training.batch, self.noise.fold("finish"), sizes)
         self.average = {k: v.detach().clone() for k, v in model.tensors().items()}
         self.taken = 0
         self.last_loss = torch.zeros(())
@@ -71,9 +80,16 @@ class Lesson(pl.LightningModule):
         """The average lives beside the weights, also when it comes from a checkpoint."""
         self.average = {k: v.to(self.device) for k, v in self.average.items()}
 
+    def rows(self, step: int) -> list[int]:
+        """What a step trains on."""
+        steps = self.training_settings.steps
+        if step < steps:
+            return self.order.rows(step)
+        return [int(self.labelled[i]) for i in self.ending.rows(step - steps)]
+
     def training_step(self, batch: int, index: int) -> Tensor:
         torch.manual_seed(self.noise.fold("dropout", self.taken).number())  # torch's own stream serves dropout alone
-        loss = self.step_loss(self.data, self.order.rows(self.taken), self.noise.fold("step", self.taken), drop=True)
+        loss = self.step_loss(self.data, self.rows(self.taken), self.noise.fold("step", self.taken), drop=True)
         self.last_loss = loss.detach()
         return loss
 
@@ -145,7 +161,7 @@ class Journal(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, lesson: Lesson, *unused: Any) -> None:  # type: ignore[override]
         lesson.advance()
         self.losses.append(float(lesson.last_loss))
-        last = lesson.taken == lesson.training_settings.steps
+        last = lesson.taken == lesson.training_settings.total
         if lesson.taken % self.log_every == 0 or last:
             due = lesson.taken % self.validate_every == 0 or last
             loss, valid = sum(self.losses) / len(self.losses), lesson.validate() if due else float("nan")

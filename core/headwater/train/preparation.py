@@ -162,6 +162,10 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def labelled(self) -> np.ndarray[Any, Any]:
+        """The rows that carry at least one label, ascending."""
+        return np.flatnonzero(~np.isnan(self.values).all(axis=1)) if self.scalars else np.zeros(0, dtype=np.int64)
+
     @property
     def sizes(self) -> np.ndarray[Any, Any] | None:
         return self.encoded.sizes if self.encoded is not None else None

@@ -35,7 +35,7 @@ LONGEST = 8
 @dataclass(frozen=True)
 class Wish:
     reds: Annotated[int | None, Knob("red beads (a)", 0, LONGEST)] = None
-    first: Annotated[Literal["a", "b", "c"] | None, Knob("the first bead")] = None
+    opening: Annotated[Literal["a", "b", "c"] | None, Knob("the first bead")] = None
     symmetric: Annotated[bool | None, Knob("reads the same from both ends")] = None
     pattern: Annotated[Array | None, Given("where the red beads are")] = None
 
@@ -193,7 +193,7 @@ class Beads(Domain[str, Wish]):
     def describe(self, item: str) -> Wish:
         if problem(item):
             return Wish()
-        return Wish(reds=item.count("a"), first=item[0], symmetric=item == item[::-1])  # type: ignore[arg-type]
+        return Wish(reds=item.count("a"), opening=item[0], symmetric=item == item[::-1])  # type: ignore[arg-type]
 
     def given(self, name: str, item: str, noise: Any) -> Wish:
         return Wish(pattern=(Chain().encode(item) == 1).astype(np.float32))

@@ -12,7 +12,7 @@ from random import Random
 from headwater import Dataset, HeadwaterError
 from headwater_levels.game import BRICK, COIN, COLUMNS, EMPTY, GOAL, GROUND, ROWS, SPIKE, START, problem
 
-COUNTS = {"train": 3000, "valid": 300, "test": 300}
+COUNTS = {"train": 2000, "valid": 200, "test": 200}
 
 
 class Generated(Sequence[str]):
