@@ -76,12 +76,15 @@ class Medical(Domain[Array, Scene]):
         return files
 
     def read(self, path: Path) -> list[Array]:
-        """Every slice of a NIfTI, DICOM, NRRD or picture file, scaled to [0, 1] as the pipelines scale it."""
+        """Every slice of a NIfTI, DICOM, NRRD or picture file in [0, 1]: a picture as its grey levels say, a measurement by the
+        scale that the pipelines give it."""
         from headwater_medical.files import read
+        from headwater_medical.intensity import Scale
 
         out = []
         for volume in read(path):
-            unit = volume.scale.to_unit(volume.slab(0, volume.shape[0]))
+            scale = Scale(0.0, float(np.iinfo(volume.dtype).max)) if volume.format == "picture" else volume.scale
+            unit = scale.to_unit(volume.slab(0, volume.shape[0]))
             out += list(np.clip(unit, 0, 1).astype(np.float32))
         return out
 

@@ -114,13 +114,14 @@ class Grammar:
     # --- which tokens may come ------------------------------------------------------------------------------------
 
     def allowed(self, state: State, remaining: int) -> Mask:
-        """bool (117,), the caller's own. At least one is True, and while ``remaining`` was enough before, each leaves enough."""
+        """bool (117,), the caller's own. At least one is True, and while ``remaining`` was enough before, each leaves enough. The
+        last position is the end's: the codec holds one token less than its space."""
         mask = self._fitting(state)
         # Cheap upper bounds first: one token adds at most 8 (% opens a ring: two digits, then . C % and two digits to close it).
-        if remaining > _upper(state) + 8:
+        if remaining > _upper(state) + 9:
             return mask
         for token in np.flatnonzero(mask).tolist():
-            if token and not self._closes_within(self.step(state, token), remaining - 1):
+            if token and not self._closes_within(self.step(state, token), remaining - 2):
                 mask[token] = False
         if not mask.any():  # only after a kept beginning too long to be closed: close what can be
             mask[self._closing(state)] = True

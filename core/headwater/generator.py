@@ -93,7 +93,7 @@ class Generator:
         *,
         seed: int = 0,
         wishes: Sequence[Any] | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
         steps: int | None = None,
@@ -110,6 +110,7 @@ class Generator:
         self.need("sample")
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
+        guidance = self.recipe.guidance if guidance is None else guidance
         check_steer(guidance, temperature, top_p, steps)
         asked = [self.wish(**knobs)] * n if wishes is None else list(wishes)
         if len(asked) != n:
@@ -163,11 +164,12 @@ class Generator:
         if keep.shape != x.shape:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = [self.wish(**knobs)] * len(x) if wishes is None else list(wishes)
-        noise = Noise(seed).fold("infill")
+        noise, constraint = Noise(seed).fold("infill"), self.codec.constraint()
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             kept = Kept(take(x, rows).to(self.device), take(keep, rows).to(self.device))
-            return self.model.family.infill(kept, noise.rows(rows), context, Steer(temperature=temperature))
+            bound = None if constraint is None else [constraint] * len(rows)
+            return self.model.family.infill(kept, noise.rows(rows), context, Steer(temperature=temperature, constraints=bound))
 
         try:
             arrays = list(self.tiles(range(len(x)), asked, draw))

@@ -57,7 +57,8 @@ class Training(Part):
 
 class Recipe(Part):
     """One model. ``labels`` is how many training rows ``describe`` labels (None: all); ``given`` names the array fields that are
-    filled by the domain in training; ``tile`` is the rows of one network call when the model is used."""
+    filled by the domain in training; ``tile`` is the rows of one network call when the model is used, ``guidance`` how hard it is
+    pressed to obey its knobs unless a user says otherwise."""
 
     summary: str = ""
     codec: str
@@ -69,6 +70,7 @@ class Recipe(Part):
     given: tuple[str, ...] = ()
     condition_width: int = 128
     tile: int = Field(64, gt=0)
+    guidance: float = Field(1.0, ge=0, le=50)
     training: Training = Training()  # type: ignore[call-arg]
     sizes: dict[Size, dict[str, Any]] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -78,7 +77,8 @@ class Samples(Sequence[Any]):
             f"<figure style='display:inline-block;margin:6px'>{self.domain.render(i)}</figure>" for i in self.items[:12]
         )
         valid = sum(p is None for p in self.problems())
-        return f"<p><b>{len(self)}</b> {escape(self.domain.name)} from {escape(self.model)}, {valid} valid, seed {self.seed}</p>{shown}"
+        lead = f"<b>{len(self)}</b> {escape(self.domain.name)} from {escape(self.model)}, {valid} valid, seed {self.seed}"
+        return f"<p>{lead}</p>{shown}"
 
     def __repr__(self) -> str:
         return f"Samples({len(self)} {self.domain.name} from {self.model!r}, seed={self.seed})"
@@ -93,7 +93,3 @@ def parquet_bytes(table: pyarrow.Table) -> bytes:
     sink = io.BytesIO()
     pyarrow.parquet.write_table(table, sink, compression="zstd")
     return sink.getvalue()
-
-
-def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

@@ -15,7 +15,10 @@ from headwater.domain import Codec, Domain
 from headwater.spaces import Tokens
 
 Guidance = Annotated[
-    float, typer.Option(help="How hard to press for what is asked: 1 is plain, 2 to 4 press.", rich_help_panel="Sampling")
+    float | None,
+    typer.Option(
+        help="How hard to press for what is asked: 1 is plain, 2 presses. Default: the model's own.", rich_help_panel="Sampling"
+    ),
 ]
 Temperature = Annotated[float, typer.Option(help="Below 1 plays safe, above 1 is bolder.", rich_help_panel="Sampling")]
 TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens of this mass.", rich_help_panel="Sampling")]
@@ -25,7 +28,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(help="Rows in flight: changes speed and memory, never an item.", rich_help_panel="Sampling", show_default=False),
 ]
-USUAL = {"guidance": 1.0, "temperature": 1.0, "top_p": 1.0, "device": "cpu"}
+USUAL = {"temperature": 1.0, "top_p": 1.0, "device": "cpu"}
 
 
 def build(domain: Domain[Any, Any]) -> Callable[..., Any]:
@@ -37,7 +40,7 @@ def build(domain: Domain[Any, Any]) -> Callable[..., Any]:
         seed: flags.Seed = 0,
         out: flags.Out = Path("out"),
         json: flags.Json = False,
-        guidance: Guidance = 1.0,
+        guidance: Guidance = None,
         temperature: Temperature = 1.0,
         top_p: TopP = 1.0,
         steps: Steps = None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headwater.train import Source
 
 #: Adapting (``--from``): few steps at a tenth of the recipe's rate, so that what the model knew is bent, not lost.
-ADAPT_STEPS = 150
+ADAPT_STEPS, ADAPT_BATCH, ADAPT_RATE, ADAPT_WARMUP = 150, 32, 0.1, 20
 MODEL = "model"
 
 

@@ -33,7 +33,7 @@ class Check:
     @property
     def summary(self) -> str:
         """The first sentence of the check's docstring."""
-        return " ".join((inspect.getdoc(self.promise) or "").split("\n\n")[0].split())
+        return " ".join((inspect.getdoc(self.promise) or "").split("\n\n")[0].replace("``", "").split())
 
     def __call__(self, subject: Subject) -> str | None:
         """A note or None. Raises ``AssertionError``; whatever else the domain raises becomes one, naming where it came from."""

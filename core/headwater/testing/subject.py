@@ -208,7 +208,8 @@ def fresh_cache(folder: Path) -> Iterator[None]:
 
 def scaled(domain: Domain[Any, Any], recipe: Recipe) -> Recipe:
     """The recipe at its smallest: size s where it has one, two steps, tiles of four, a large network made narrower."""
-    small = recipe.at("s" if "s" in recipe.sizes else None, steps=2, finish=0, batch=TILE, warmup=0, validate_rows=0, precision="fp32")
+    short = {"steps": 2, "finish": 0, "batch": TILE, "warmup": 0, "validate_rows": 0, "precision": "fp32"}
+    small = recipe.at("s" if "s" in recipe.sizes else None, **short)
     small = small.model_copy(update={"tile": TILE, "labels": 0 if recipe.labels == 0 else None})
     options = small.network.options
     while _parameters(domain, small) > LARGE and (narrower := _narrower(options)) != options:

@@ -53,7 +53,7 @@ def files_source(domain: Domain[Any, Any], files: Sequence[Path]) -> Source:
 def identity(recipe: Recipe, seed: int, data: str) -> str:
     """What a checkpoint must share with the training that resumes it: all that shapes its weights but the number of steps, which
     may be chosen late."""
-    free = {"summary", "sizes", "tile"}
+    free = {"summary", "sizes", "tile", "guidance"}
     told = recipe.model_dump(mode="json", exclude=free)
     for name in ("steps", "decay", "finish", "finish_rate", "validate_rows"):
         del told["training"][name]

@@ -53,7 +53,10 @@ def nifti(path: Path, values: np.ndarray) -> Path:
     return path
 
 
-def run(model: Generator, source: Path, folder: Path, options: DenoiseOptions = DenoiseOptions()) -> tuple[list, list[Path]]:
+PLAIN = DenoiseOptions()
+
+
+def run(model: Generator, source: Path, folder: Path, options: DenoiseOptions = PLAIN) -> tuple[list, list[Path]]:
     pipeline = Denoise()
     results = list(pipeline.run(model, list(enumerate(pipeline.read(source, options))), Noise(1), options))
     return results, [file for result in results for file in result.write(folder)]
@@ -107,7 +110,11 @@ def test_four_dimensional_files_give_a_row_for_each_volume_or_the_one_asked_for(
 
 def test_dicom_keeps_the_patient_and_says_it_is_derived(model: Generator, tmp_path: Path) -> None:
     data = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False))
-    secrets = {"PatientName": "Plantedfamily^Secretgiven", "PatientID": "PID-424242", "ReferringPhysicianName": "Referring^Physicianname"}
+    secrets = {
+        "PatientName": "Plantedfamily^Secretgiven",
+        "PatientID": "PID-424242",
+        "ReferringPhysicianName": "Referring^Physicianname",
+    }
     for keyword, value in secrets.items():
         setattr(data, keyword, value)
     source = tmp_path / "in.dcm"
