@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,11 @@ from headwater.noise import Noise
 from headwater.recipe import Recipe
 from headwater.samples import Samples
 from headwater.spaces import Tokens
+
+if TYPE_CHECKING:
+    from headwater.restore.likelihoods import NoiseModel
+    from headwater.restore.operators import Operator
+    from headwater.restore.posterior import Posterior
 
 Progress = Callable[[int, int], None]
 
@@ -178,6 +183,39 @@ class Generator:
         return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(range(len(x))), seed, self.name)
 
     @torch.no_grad()
+    def restore(
+        self,
+        y: Tensor,
+        operator: Operator,
+        law: NoiseModel,
+        *,
+        seed: int = 0,
+        noise: Noise | None = None,
+        draws: int = 0,
+        steps: int | None = None,
+        window: Sequence[int] | None = None,
+        overlap: int = 16,
+        tile: int | None = None,
+    ) -> Posterior:
+        """The posterior of x given y = A x + noise, for ``y`` (rows, *operator.range) in the units of the space, of any size: the
+        network works in windows (default: the space's own size) that share ``overlap`` cells, ``tile`` at a time. ``noise`` has
+        one key a row (default: rows of ``seed``). See :func:`headwater.restore.posterior.restore`."""
+        self.need("restore")
+        from headwater.restore.posterior import restore
+        from headwater.restore.windows import Windows
+
+        family: Any = self.model.family
+
+        def prior(x: Tensor, sigma: Tensor, context: Context | None) -> Tensor:
+            found: Tensor = family.denoise(x, sigma, context or Context())
+            return found
+
+        size = tuple(window or self.model.space.shape[1:])
+        lifted = Windows(prior, size, overlap, tile=tile or self.tile) if size else prior
+        keys = Noise(seed).fold("restore").rows(range(len(y))) if noise is None else noise
+        return restore(y.to(self.device), operator, law, lifted, keys, draws=draws, steps=steps)
+
+    @torch.no_grad()
     def score(self, items: Sequence[Any], *, seed: int = 0, wishes: Sequence[Any] | None = None, **knobs: Any) -> Likelihood:
         """The log-likelihood of each item in nats (of its first ``view``'s array for codecs that look at parts)."""
         self.need("score")
@@ -245,18 +283,21 @@ class Generator:
         """Arrays of ``rows`` in order, made in tiles of fixed shape.
 
         Row r always stands at place r mod ``tile`` of its tile, and a tile is always full: places that are not asked for are
-        filled with the row that belongs there. So neither the batch size nor the range asked for changes a byte. One tile is in
-        flight at a time, whatever the batch size: a smaller batch would make the same tile again, a larger one saves nothing."""
+        filled with the row that belongs there. So neither the batch size nor the range asked for changes a byte. A batch that
+        ends inside a tile makes that tile again for the next: a size below the tile costs time and saves nothing."""
         if batch_size is not None and batch_size < 1:
             raise HeadwaterError(f"--batch-size: expected at least 1; got {batch_size}")
-        for tile in range(rows.start // self.tile, (rows.stop - 1) // self.tile + 1):
-            places = range(tile * self.tile, (tile + 1) * self.tile)
-            inside = range(max(places.start, rows.start), min(places.stop, rows.stop))
-            known = [wishes[min(max(r, inside.start), inside.stop - 1) - rows.start] for r in places]
-            context = self.model.conditioner.with_null(self.model.conditions(known))
-            made = draw(torch.tensor(places), context).cpu().numpy()
-            yield from (made[r - places.start] for r in inside)
-            progress(inside.stop - rows.start, len(rows))
+        step = batch_size or self.tile * max(1, 1024 // self.tile)
+        for low in range(rows.start, rows.stop, step):
+            high = min(low + step, rows.stop)
+            for tile in range(low // self.tile, (high - 1) // self.tile + 1):
+                places = range(tile * self.tile, (tile + 1) * self.tile)
+                inside = range(max(places.start, low), min(places.stop, high))
+                known = [wishes[min(max(r, inside.start), inside.stop - 1) - rows.start] for r in places]
+                context = self.model.conditioner.with_null(self.model.conditions(known))
+                made = draw(torch.tensor(places), context).cpu().numpy()
+                yield from (made[r - places.start] for r in inside)
+                progress(inside.stop - rows.start, len(rows))
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

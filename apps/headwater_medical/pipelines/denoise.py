@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
@@ -22,14 +22,9 @@ from headwater_medical.codecs import SIDE
 from headwater_medical.pipelines.result import Restored
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from headwater.context import Context
     from headwater.generator import Generator
     from headwater.noise import Noise
-    from headwater.restore.denoiser import Denoiser
     from headwater.restore.likelihoods import NoiseModel
-    from headwater.restore.windows import Windows
     from headwater_medical.files.volume import Volume
 
 WINDOW, OVERLAP, TILE = 128, 16, 4  # the network is convolutional: a window twice the training patch wastes less on overlaps
@@ -112,33 +107,24 @@ def slices(model: Generator, law: NoiseModel, draws: int) -> Callable[[Array, No
     """A function from one slice (H, W) in [0, 1] and its noise key to its posterior mean and, with draws, standard deviation."""
     import torch
 
-    from headwater.context import Context
     from headwater.restore.operators import Identity
-    from headwater.restore.posterior import restore
-
-    family: Any = model.model.family
-
-    def prior(x: Tensor, sigma: Tensor, context: Context | None) -> Tensor:
-        found: Tensor = family.denoise(x, sigma, context or Context())
-        return found
 
     def denoise(unit: Array, noise: Noise) -> tuple[Array, Array | None]:
-        y = torch.from_numpy(np.ascontiguousarray(2 * unit - 1))[None, None].to(model.device)
-        with torch.no_grad():
-            found = restore(y, Identity(tuple(y.shape[1:])), law, lifted(prior, unit.shape), noise, draws=draws)
+        y = torch.from_numpy(np.ascontiguousarray(2 * unit - 1))[None, None]
+        window, tile = windows(unit.shape)
+        operator = Identity(tuple(y.shape[1:]))
+        found = model.restore(y, operator, law, noise=noise, draws=draws, window=window, overlap=OVERLAP, tile=tile)
         mean = (found.mean[0, 0].cpu().numpy() + 1) / 2
         return mean, None if found.std is None else found.std[0, 0].cpu().numpy() / 2
 
     return denoise
 
 
-def lifted(prior: Denoiser, shape: tuple[int, ...]) -> Windows:
-    """The prior on slices of a shape, in windows no larger than ``WINDOW`` and no more of them at once than the slice has."""
-    from headwater.restore.windows import Windows
-
+def windows(shape: tuple[int, ...]) -> tuple[list[int], int]:
+    """Windows for slices of a shape, no larger than ``WINDOW``, and how many at once, no more than such a slice has."""
     size = [min(WINDOW, max(SIDE, -(-n // 8) * 8)) for n in shape]
     count = [1 if n <= s else -(-(n - OVERLAP) // (s - OVERLAP)) for n, s in zip(shape, size, strict=True)]
-    return Windows(prior, size, OVERLAP, tile=min(TILE, count[0] * count[1]))
+    return size, min(TILE, count[0] * count[1])
 
 
 def estimate(volume: Volume, law: str) -> float:

@@ -26,7 +26,11 @@ Steps = Annotated[int | None, typer.Option(help="Solver steps. Default: the mode
 Start = Annotated[str | None, typer.Option(metavar="TEXT", help="How every item begins.", rich_help_panel="Sampling")]
 BatchSize = Annotated[
     int | None,
-    typer.Option(help="Rows in flight: changes speed and memory, never an item.", rich_help_panel="Sampling", show_default=False),
+    typer.Option(
+        help="Rows made at once: never changes an item; below the model's tile it only costs time.",
+        rich_help_panel="Sampling",
+        show_default=False,
+    ),
 ]
 USUAL = {"temperature": 1.0, "top_p": 1.0, "device": "cpu"}
 
