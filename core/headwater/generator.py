@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,11 +195,12 @@ class Generator:
         draws: int = 0,
         steps: int | None = None,
         window: Sequence[int] | None = None,
-        overlap: int = 16,
+        overlap: int | None = None,
         tile: int | None = None,
     ) -> Posterior:
         """The posterior of x given y = A x + noise, for ``y`` (rows, *operator.range) in the units of the space, of any size: the
-        network works in windows (default: the space's own size) that share ``overlap`` cells, ``tile`` at a time. ``noise`` has
+        network works in windows (default: the space's own size) that share ``overlap`` cells
+        (default: a quarter), ``tile`` at a time. ``noise`` has
         one key a row (default: rows of ``seed``). See :func:`headwater.restore.posterior.restore`."""
         self.need("restore")
         from headwater.restore.posterior import restore
@@ -207,13 +209,17 @@ class Generator:
         family: Any = self.model.family
 
         def prior(x: Tensor, sigma: Tensor, context: Context | None) -> Tensor:
-            found: Tensor = family.denoise(x, sigma, context or Context())
+            found: Tensor = family.denoise(x, sigma, context)
             return found
 
         size = tuple(window or self.model.space.shape[1:])
-        lifted = Windows(prior, size, overlap, tile=tile or self.tile) if size else prior
+        shared = overlap if overlap is not None else min(size, default=0) // 4
+        lifted = Windows(prior, size, shared, tile=tile or self.tile) if size else prior
         keys = Noise(seed).fold("restore").rows(range(len(y))) if noise is None else noise
-        return restore(y.to(self.device), operator, law, lifted, keys, draws=draws, steps=steps)
+        asks = self.model.conditioner(self.model.conditions([self.domain.Wish()] * len(y)))  # for nothing: every field absent
+        if asks.cells is not None:
+            asks = replace(asks, cells=asks.cells.new_zeros(len(y), asks.cells.shape[1], *operator.domain[1:]))
+        return restore(y.to(self.device), operator, law, lifted, keys, context=asks, draws=draws, steps=steps)
 
     @torch.no_grad()
     def score(self, items: Sequence[Any], *, seed: int = 0, wishes: Sequence[Any] | None = None, **knobs: Any) -> Likelihood:

@@ -28,6 +28,8 @@ from headwater.model import build
 from headwater.networks.recurrent import Recurrent
 from headwater.networks.transformer import Transformer
 from headwater.noise import Noise
+from headwater.restore.likelihoods import Gaussian
+from headwater.restore.operators import Identity
 from headwater.spaces import Grid, Tokens, Vector
 
 PATTERNS = {"options": {"patterns": ["span", "streams", "cells"]}}
@@ -129,14 +131,12 @@ def test_a_saved_model_is_the_same_model(case: str, tmp_path: Path) -> None:
 def call(made: Generator, verb: str, items: list[Any]) -> Any:
     kept = np.zeros((len(items), *made.model.space.shape), dtype=bool)
     kept[:, :1] = True
-    context = made.model.conditioner(made.model.conditions([made.domain.Wish()] * len(items)))
     verbs = {
         "sample": lambda: made.sample(2),
         "infill": lambda: made.infill(items, kept),
         "vary": lambda: made.vary(items),
         "score": lambda: made.score(items).value,
-        # restoration is built by headwater.restore on the family's denoiser; identity is one call of it
-        "restore": lambda: made.model.family.denoise(made.encode(items), torch.full((2,), 0.3), context),  # type: ignore[attr-defined]
+        "restore": lambda: made.restore(made.encode(items), Identity(made.model.space.shape), Gaussian(0.3), draws=2).mean,
     }
     return verbs[verb]()
 

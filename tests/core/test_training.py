@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from headwater.domain import Codec
 from headwater.errors import HeadwaterError
+from headwater.knobs import fields
 from headwater.noise import Noise
 from headwater.train import Source, dataset_source, files_source, identity, train
 from headwater.train.module import Journal, Lesson, averaged, rate_at
@@ -210,6 +211,25 @@ def test_the_rate_rises_stays_and_falls() -> None:
     rates = [rate_at(step, training) for step in range(101)]
     assert rates[0] == 0.1 and rates[9:61] == [1.0] * 52 and rates[80] == 0.5 and rates[100] == 0.0
     assert all(0 <= r <= 1 for r in rates)
+
+
+def test_the_finish_is_on_labelled_rows_alone(words: Any) -> None:
+    recipe = small("words", steps=3, finish=5)
+    scalars = [f for f in fields(words.Wish) if f.kind != "given"]
+
+    def lesson(labels: int) -> Lesson:
+        data = TrainingData(words, words.codecs["letters"], toys.words("train"), scalars, labels)
+        return Lesson(toys.model(words, recipe), data, None, recipe.training, 0)
+
+    made = lesson(40)
+    labelled = set(made.labelled.tolist())
+    assert len(labelled) == 40
+    assert all(set(made.rows(step)) <= labelled for step in range(3, 8))
+    assert not set(made.rows(0) + made.rows(1) + made.rows(2)) <= labelled
+    assert [lesson(40).rows(step) for step in (7, 2, 4)] == [made.rows(step) for step in (7, 2, 4)]
+    assert [rate_at(step, recipe.training) for step in (3, 4, 8)] == pytest.approx([0.3, 0.24, 0.0])
+    with pytest.raises(HeadwaterError, match="finish"):
+        lesson(0)
 
 
 def test_the_average_follows_the_weights(words: Any) -> None:
