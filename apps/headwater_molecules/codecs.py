@@ -11,7 +11,6 @@ import re
 
 import numpy as np
 
-from headwater.constraints import Constraint
 from headwater.domain import Array, Codec
 from headwater.spaces import Tokens
 
@@ -68,13 +67,6 @@ class Smiles(Codec[str]):
         if len(tokens) >= LENGTH:
             raise ValueError(f"a beginning of {len(tokens)} tokens is too long: at most {LENGTH - 1} fit")
         return np.asarray(tokens, dtype=np.int64).reshape(-1, 1)
-
-    def constraint(self) -> Constraint:
-        """The grammar of SMILES and the alternation of aromatic bonds, one instance shared by all rows; see
-        :mod:`headwater_molecules.grammar` and :mod:`headwater_molecules.alternation` for what they promise."""
-        from headwater_molecules.alternation import alternation  # it reads the vocabulary above
-
-        return alternation()
 
 
 def _tokens(text: str) -> list[int]:
