@@ -116,7 +116,8 @@ class Generator:
         self.need("sample")
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
-        guidance = self.recipe.guidance if guidance is None else guidance
+        if guidance is None:  # where no row asks for anything there is nothing to press, at twice the work
+            guidance = 1.0 if wishes is None and not any(v is not None for v in knobs.values()) else self.recipe.guidance
         check_steer(guidance, temperature, top_p, steps)
         asked = [self.wish(**knobs)] * n if wishes is None else list(wishes)
         if len(asked) != n:

@@ -209,7 +209,7 @@ def test_what_a_card_shows_can_be_typed(model: Path, monkeypatch: pytest.MonkeyP
     text = model_card(model, Words())
     assert "headwater words sample --model words/letters -n 24 --seed 7 --length 4 -o out/" in text
     code = text[text.index("```python\n") + 10 :].split("```")[0]
-    assert "hw.load('words/letters')" in code
+    assert 'hw.load("words/letters")' in code
     compile(code, "card", "exec")
 
 
