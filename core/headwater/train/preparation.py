@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -41,6 +42,18 @@ def content_hash(rows: Rows[Any]) -> str:
         else:
             digest.update(str(item).encode() if isinstance(item, str) else repr(item).encode())
         digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def code_hash(domain: Domain[Any, Any]) -> str:
+    """A hash of the domain's own source, its whole package where it is one: edited code must not find old labels."""
+    try:
+        file = Path(inspect.getfile(type(domain)))
+    except (TypeError, OSError):  # written at a prompt
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -145,16 +158,18 @@ class TrainingData:
         self.scalars = [f for f in fields if f.kind != "given"]
         self.given = [f for f in fields if f.kind == "given"]
         self.hash = content_hash(rows)
-        code = (type(codec).__qualname__, codec.space)
+        made_by = (domain.name, self.hash, code_hash(domain))
         self.encoded: Encoded | None = None
         if isinstance(codec.space, Tokens) and type(codec).view is Codec.view:
-            stored = _cached("encoded", (domain.name, self.hash, code), lambda: vars(encode_rows(rows, codec, progress)))
+            stored = _cached(
+                "encoded", (*made_by, type(codec).__qualname__, codec.space), lambda: vars(encode_rows(rows, codec, progress))
+            )
             self.encoded = Encoded(**stored)
         self.values = np.full((len(rows), len(self.scalars)), np.nan, dtype=np.float32)
         count = len(rows) if labels is None else min(labels, len(rows))
         if self.scalars and count:
             chosen = permutation(torch.arange(count), len(rows), Noise(0).fold("labels")).tolist()
-            key = (domain.name, self.hash, count, [f.name for f in self.scalars])
+            key = (*made_by, count, [f.name for f in self.scalars])
             self.values[chosen] = _cached(
                 "labels", key, lambda: {"values": label_rows(domain, rows, chosen, self.scalars, workers, progress)}
             )["values"]
