@@ -27,7 +27,7 @@ class Patch(Codec[Array]):
     def encode(self, item: Array) -> Array:
         """float32 (1, 64, 64). Raises ``ValueError`` for another size or for values that are not finite."""
         if item.shape != (SIDE, SIDE):
-            raise ValueError(f"expected a {SIDE}x{SIDE} patch, got {'x'.join(map(str, item.shape))}")
+            raise ValueError(f"expected a {SIDE}x{SIDE} patch, got {'x'.join(map(str, item.shape))}; whole scans are for `denoise`")
         if not np.isfinite(item).all():
             raise ValueError("the patch holds values that are not finite")
         return (2 * item[None] - 1).astype(np.float32)

@@ -91,6 +91,15 @@ class Generator:
                 )
         return wish
 
+    def _asked(self, n: int, wishes: Sequence[Any] | None, knobs: Mapping[str, Any]) -> list[Any]:
+        """The wish of each of ``n`` rows: ``wishes``, or the same ``knobs`` for all."""
+        if wishes is None:
+            return [self.wish(**knobs)] * n
+        if len(wishes) != n or knobs:
+            got = f"{len(wishes)}" + (f" and knobs besides ({', '.join(knobs)})" if knobs else "")
+            raise HeadwaterError(f"wishes: expected {n}, one for each item; got {got}")
+        return list(wishes)
+
     # --- verbs ----------------------------------------------------------------------------------------------------
 
     def sample(
@@ -119,9 +128,7 @@ class Generator:
         if guidance is None:  # where no row asks for anything there is nothing to press, at twice the work
             guidance = 1.0 if wishes is None and not any(v is not None for v in knobs.values()) else self.recipe.guidance
         check_steer(guidance, temperature, top_p, steps)
-        asked = [self.wish(**knobs)] * n if wishes is None else list(wishes)
-        if len(asked) != n:
-            raise HeadwaterError(f"wishes: expected {n}, one for each item; got {len(asked)}")
+        asked = self._asked(n, wishes, knobs)
         kept = None if start is None else self._prefix(start)
         noise = Noise(seed).fold("sample")
         constraint = self.codec.constraint()
@@ -145,6 +152,9 @@ class Generator:
         self.need("vary")
         if not 0 <= strength <= 1:
             raise HeadwaterError(f"--strength: expected a number from 0 to 1; got {strength}")
+        if n < 1:
+            raise HeadwaterError(f"-n: expected at least 1; got {n}")
+        check_steer(1.0, 1.0, 1.0, steps)
         wishes = [self.wish(**knobs)] * (n * len(items))
         x = self.encode([item for item in items for _ in range(n)])
         noise = Noise(seed).fold("vary")
@@ -167,10 +177,11 @@ class Generator:
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew."""
         self.need("infill")
+        check_steer(1.0, temperature, 1.0, None)
         x, keep = self.encode(items), torch.from_numpy(np.asarray(mask, dtype=bool))
         if keep.shape != x.shape:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
-        asked = [self.wish(**knobs)] * len(x) if wishes is None else list(wishes)
+        asked = self._asked(len(x), wishes, knobs)
         noise, constraint = Noise(seed).fold("infill"), self.codec.constraint()
 
         def draw(rows: Tensor, context: Context) -> Tensor:
@@ -224,10 +235,10 @@ class Generator:
 
     @torch.no_grad()
     def score(self, items: Sequence[Any], *, seed: int = 0, wishes: Sequence[Any] | None = None, **knobs: Any) -> Likelihood:
-        """The log-likelihood of each item in nats (of its first ``view``'s array for codecs that look at parts)."""
+        """The log-likelihood of each item in nats."""
         self.need("score")
         x = self.encode(items)
-        asked = [self.wish(**knobs)] * len(x) if wishes is None else list(wishes)
+        asked = self._asked(len(x), wishes, knobs)
         noise = Noise(seed).fold("score")
         buckets = self.model.family.buckets(x)
         value = torch.zeros(len(x), dtype=torch.float64)

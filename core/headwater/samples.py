@@ -85,7 +85,7 @@ class Samples(Sequence[Any]):
 
 
 def parquet_bytes(table: pyarrow.Table) -> bytes:
-    """Deterministic Parquet: no clock, no random id; nested values as JSON text."""
+    """Deterministic Parquet: no clock, no random id."""
     import io
 
     import pyarrow.parquet

@@ -62,6 +62,8 @@ class Restored(Result):
         made = hashlib.sha256(np.float64(self.sigma).tobytes() + f"{self.law_name} {self.samples} {self.row}".encode())
         for z in range(len(self.mean)):
             made.update(np.ascontiguousarray(self.mean[z]).tobytes())
+            if self.std is not None:
+                made.update(np.ascontiguousarray(self.std[z]).tobytes())
         return made.hexdigest()
 
     def write(self, folder: Path) -> list[Path]:
@@ -121,4 +123,5 @@ class Restored(Result):
         }
 
     def problem(self) -> str | None:
-        return None if np.isfinite(self.mean[self._shown()]).all() else "the restored slices hold values that are not finite"
+        finite = all(np.isfinite(plane).all() for plane in self.mean)
+        return None if finite else "the restored slices hold values that are not finite"

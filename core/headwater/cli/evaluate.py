@@ -32,7 +32,7 @@ def command(
     if n < 1:
         raise HeadwaterError(f"-n: expected at least 1; got {n}")
     writable(out)
-    from headwater.cli.domain import check_device
+    from headwater.cli.domain import check_device, model_name
 
     check_device(device)
     from headwater.evaluate import evaluate, obedience
@@ -41,6 +41,8 @@ def command(
     generator = load(model, device)
     with terminal.Bar("sampling") as bar:
         found = evaluate(generator, n, seed, progress=bar)
+    # the folder that was named, not the shipped model that a trained one may be called after
+    found["command"] = f"headwater evaluate {model_name(generator, model)} -n {n} --seed {seed}"
     if knobs:
         found["knobs"] = obedience(generator, seed=seed)
     text = json_text.dumps(found, indent=1, ensure_ascii=False) + "\n"

@@ -9,7 +9,7 @@ import numpy as np
 
 from headwater.domain import Evaluation
 from headwater.errors import HeadwaterError
-from headwater.knobs import fields
+from headwater.knobs import Field, Knob, fields
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -37,7 +37,7 @@ def evaluate(
     """The domain's metrics on ``n`` plain samples, beside real items of the validation split, and the mean likelihood of held-out
     items where the model can score. Where the data are not here, the packaged sample stands in, and the figure says so.
 
-    Returns ``{"metrics": {name: {...}}, "n": …, "seed": …, "command": …, "fingerprint": {...}}``.
+    Returns ``{"metrics": {name: {...}}, "reference": …, "seed": …, "command": …, "fingerprint": {...}}``.
     """
     domain = generator.domain
     held, where = held_out(generator, reference)
@@ -105,6 +105,13 @@ def likelihood(generator: Generator, items: Sequence[Any], seed: int, where: str
     }
 
 
+def bounds(knob: Field) -> tuple[float, float]:
+    """What may be asked of a number knob."""
+    assert isinstance(knob.spec, Knob)
+    low, high = knob.spec.low, knob.spec.high
+    return -np.inf if low is None else low, np.inf if high is None else high
+
+
 def obedience(
     generator: Generator, n: int = 200, seed: int = 0, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
 ) -> list[dict[str, Any]]:
@@ -120,7 +127,7 @@ def obedience(
         if not len(real) or not real.std():  # nothing is known of it, or there is nothing to choose
             continue
         for q in quantiles:
-            target = float(np.quantile(real, q))
+            target = float(np.clip(np.quantile(real, q), *bounds(knob)))
             target = round(target) if knob.kind == "integer" else target
             made = [domain.describe(i) for i in generator.sample(n, seed=seed, wishes=[generator.wish(**{knob.name: target})] * n)]
             values = [v for w in made if (v := getattr(w, knob.name)) is not None]

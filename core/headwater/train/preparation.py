@@ -52,7 +52,7 @@ def code_hash(domain: Domain[Any, Any]) -> str:
     except (TypeError, OSError):  # written at a prompt
         return ""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+    for path in sorted(file.parent.rglob("*.py")) if (file.parent / "__init__.py").exists() else [file]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
