@@ -17,6 +17,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from headwater.data import cache_folder
 from headwater.domain import Array, Dataset
 from headwater.errors import HeadwaterError
 from headwater_datasets import card
@@ -115,7 +116,7 @@ def _split_names(root: Path) -> dict[str, list[str]]:
         raise HeadwaterError(f"{root}: no JPEG or PNG slices here; set HEADWATER_DATA to the folder of the full data")
     names = [p.relative_to(root).as_posix() for p in files]
     key = json.dumps([DUPLICATE, HUGE, [(n, p.stat().st_size) for n, p in zip(names, files, strict=True)]])
-    cache = Path(os.environ.get("HEADWATER_CACHE") or Path.home() / ".cache" / "headwater") / "mri_slices"
+    cache = cache_folder() / "mri_slices"
     path = cache / f"splits-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if path.is_file():
         stored: dict[str, Any] = json.loads(path.read_text())

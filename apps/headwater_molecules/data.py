@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-import os
 import tomllib
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import overload
 
 import numpy as np
 
+from headwater.data import cache_folder
 from headwater.domain import Array, Dataset
 from headwater.errors import HeadwaterError
 from headwater_datasets import card
@@ -47,7 +47,7 @@ class Lines(Sequence[str]):
 
 def folder() -> Path:
     """Where ``headwater data get moses`` puts the files."""
-    return Path(os.environ.get("HEADWATER_CACHE") or Path.home() / ".cache" / "headwater") / "moses"
+    return cache_folder() / "moses"
 
 
 @functools.lru_cache(maxsize=2)

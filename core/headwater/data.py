@@ -62,13 +62,17 @@ def cards(domains: Mapping[str, Domain[Any, Any]]) -> dict[str, DataCard]:
     return dict(sorted(found.items()))
 
 
+def cache_folder() -> Path:
+    """``$HEADWATER_CACHE``, or ``~/.cache/headwater``."""
+    return Path(os.environ.get("HEADWATER_CACHE") or Path.home() / ".cache" / "headwater")
+
+
 def place(card: DataCard) -> Path | None:
     """Where the files of a card are or would be; None where nothing says."""
     if "local" in card.fetch:
         root = os.environ.get("HEADWATER_DATA")
         return Path(root) / card.fetch["local"] if root else None
-    root = os.environ.get("HEADWATER_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "headwater") / card.name
+    return cache_folder() / card.name
 
 
 def here(card: DataCard) -> bool:

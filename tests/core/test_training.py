@@ -16,6 +16,7 @@ import torch
 import toys
 from safetensors import safe_open
 
+from headwater.data import cache_folder
 from headwater.domain import Codec
 from headwater.errors import HeadwaterError
 from headwater.knobs import fields
@@ -23,7 +24,7 @@ from headwater.noise import Noise
 from headwater.train import Source, dataset_source, files_source, identity, train
 from headwater.train.module import Journal, Lesson, averaged, rate_at
 from headwater.train.order import WINDOW, Order
-from headwater.train.preparation import TrainingData, cache_folder, content_hash, encode_rows
+from headwater.train.preparation import TrainingData, content_hash, encode_rows
 from headwater.train.snapshot import SafetensorsIO, pack, unpack
 
 TOYS = Path(__file__).parents[1] / "toys.py"

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from headwater.context import Conditions, _scalar
+from headwater.data import cache_folder
 from headwater.domain import Codec, Domain, Rows
 from headwater.errors import HeadwaterError
 from headwater.knobs import Field
@@ -25,11 +26,6 @@ from headwater.noise import Noise, permutation
 from headwater.spaces import Tokens
 
 Progress = Callable[[str, int, int], None]
-
-
-def cache_folder() -> Path:
-    """``$HEADWATER_CACHE``, or ``~/.cache/headwater``."""
-    return Path(os.environ.get("HEADWATER_CACHE") or Path.home() / ".cache" / "headwater")
 
 
 def content_hash(rows: Rows[Any]) -> str:
