@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields as dataclass_fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from headwater.context import Conditioner, Conditions
 from headwater.errors import HeadwaterError
-from headwater.families.contract import Family
+from headwater.families import FAMILIES, family
+from headwater.families.contract import Family, Kind
 from headwater.knobs import Field
-from headwater.spaces import Space, Tokens
+from headwater.networks import build as build_network
+from headwater.spaces import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from headwater.recipe import Recipe
 
 
@@ -63,39 +63,53 @@ def build(recipe: Recipe, space: Space, fields: Sequence[Field], networks: Mappi
     known = [f for f in fields if (f.name in recipe.given if f.kind == "given" else recipe.labels != 0)]
     try:
         conditioner = Conditioner(known, space, recipe.condition_width)
-        widths = (conditioner.pooled_width, conditioner.cells_width, conditioner.sequence_width)
-        network = _network(recipe, space, networks, widths)
-        family = _family(recipe, space, network, widths)
+        lives = FAMILIES[recipe.family][2]
+        if not isinstance(space, lives):
+            raise ValueError(f"lives on {' and '.join(kind.__name__ for kind in lives)}, not on {space}")
+        make = Workshop(recipe, space, networks, conditioner.pooled_width, conditioner.cells_width, conditioner.sequence_width)
+        made = family(recipe.family).build(space, make, recipe.options)
     except (TypeError, ValueError) as error:
         raise HeadwaterError(f"recipe for {recipe.family}: {error}") from error
-    return Model(family, conditioner)
+    return Model(made, conditioner)
 
 
-def _network(
-    recipe: Recipe, space: Space, networks: Mapping[str, Callable[..., nn.Module]], widths: tuple[int, int, int]
-) -> nn.Module:
-    pooled, cells, sequence = widths
-    domain, _, own = recipe.network.name.rpartition(":")
-    if domain:
-        if own not in networks:
-            raise ValueError(f"the domain has no network {own!r}; it has {', '.join(networks) or 'none'}")
-        return networks[own](space, pooled=pooled, cells=cells, sequence=sequence, **recipe.network.options)
-    from headwater.networks import build as build_network
+@dataclass(frozen=True)
+class Workshop:
+    """Makes the networks of one recipe: the :class:`~headwater.families.contract.Maker` that a family is built with."""
 
-    return build_network(recipe.network.name, space, recipe.network.options, pooled, cells, sequence)
+    recipe: Recipe
+    space: Space
+    networks: Mapping[str, Callable[..., nn.Module]]
+    pooled: int
+    cells: int
+    sequence: int
 
+    def choice(self, role: str = "network") -> tuple[str, Mapping[str, Any]]:
+        """See :meth:`headwater.families.contract.Maker.choice`."""
+        if role == "network":
+            return self.recipe.network.name, self.recipe.network.options
+        if role not in self.recipe.networks:
+            raise ValueError(f"networks: this family needs one for {role!r}")
+        return self.recipe.networks[role].name, self.recipe.networks[role].options
 
-def _family(recipe: Recipe, space: Space, network: nn.Module, widths: tuple[int, int, int]) -> Family:
-    if recipe.family == "autoregressive":
-        from headwater.families.autoregressive import Autoregressive
-
-        if not isinstance(space, Tokens):
-            raise ValueError(f"lives on Tokens, not on {space}")
-        return Autoregressive(space, network, pooled=widths[0], cells=widths[1], **recipe.options)
-    from headwater.families.diffusion import Diffusion, Schedule
-
-    if isinstance(space, Tokens):
-        raise ValueError(f"lives on Grid and Vector, not on {space}")
-    options = dict(recipe.options)
-    schedule = Schedule(**{f.name: options.pop(f.name) for f in dataclass_fields(Schedule) if f.name in options})
-    return Diffusion(space, network, schedule, **options)
+    def __call__(
+        self,
+        kind: Kind,
+        role: str = "network",
+        *,
+        space: Space | None = None,
+        default: tuple[str, Mapping[str, Any]] | None = None,
+        pooled: int | None = None,
+        **sizes: int,
+    ) -> nn.Module:
+        """See :class:`headwater.families.contract.Maker`."""
+        named = role == "network" or role in self.recipe.networks
+        name, options = self.choice(role) if named or default is None else default
+        pooled = self.pooled if pooled is None else pooled
+        domain, _, own = name.rpartition(":")
+        if domain:
+            if own not in self.networks:
+                raise ValueError(f"the domain has no network {own!r}; it has {', '.join(self.networks) or 'none'}")
+            widths = {"pooled": pooled, "cells": self.cells, "sequence": self.sequence}
+            return self.networks[own](space or self.space, **widths, **sizes, **options)
+        return build_network(kind, name, space or self.space, options, pooled, self.cells, self.sequence, **sizes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import HeadwaterError
-from headwater.spaces import Space, Tokens
+from headwater.spaces import Space
 
 if TYPE_CHECKING:
     from headwater.domain import Domain
@@ -56,14 +56,16 @@ class Training(Part):
 
 
 class Recipe(Part):
-    """One model. ``labels`` is how many training rows ``describe`` labels (None: all); ``given`` names the array fields that are
-    filled by the domain in training; ``tile`` is the rows of one network call when the model is used, ``guidance`` how hard it is
-    pressed to obey its knobs unless a user says otherwise."""
+    """One model. ``network`` is its family's main network, ``networks`` those of its other roles; ``labels`` is how many training
+    rows ``describe`` labels (None: all); ``given`` names the array fields that are filled by the domain in training; ``tile`` is
+    the rows of one network call when the model is used, ``guidance`` how hard it is pressed to obey its knobs unless a user says
+    otherwise."""
 
     summary: str = ""
     codec: str
     family: FamilyName
     network: NetworkChoice
+    networks: dict[str, NetworkChoice] = {}
     options: dict[str, Any] = {}
     data: str
     labels: int | None = None
@@ -133,17 +135,18 @@ class _Folder(Mapping[str, Recipe]):
         return sum(1 for _ in self)
 
 
+#: (family, space): the fields of the core's own recipe, for domains that bring none.
+DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("autoregressive", "Tokens"): {"network": {"name": "transformer", "options": {"width": 128, "layers": 4, "heads": 4}}},
+    ("diffusion", "Grid"): {"network": {"name": "unet", "options": {"widths": (32, 64)}}},
+    ("diffusion", "Vector"): {"network": {"name": "mlp", "options": {"width": 256}}},
+}
+
+
 def default(family: str, codec: str, space: Space, data: str) -> Recipe | None:
     """The core's own recipe for a family over a space, None where the family does not live there."""
-    network: dict[str, Any]
-    if family == "autoregressive" and isinstance(space, Tokens):
-        network = {"name": "transformer", "options": {"width": 128, "layers": 4, "heads": 4}}
-    elif family == "diffusion" and not isinstance(space, Tokens):
-        width = {"widths": (32, 64)} if space.__class__.__name__ == "Grid" else {"width": 256}
-        network = {"name": "unet" if "widths" in width else "mlp", "options": width}
-    else:
-        return None
-    return Recipe.model_validate({"codec": codec, "family": family, "network": network, "data": data})
+    fields = DEFAULTS.get((family, type(space).__name__))
+    return None if fields is None else Recipe.model_validate({"codec": codec, "family": family, "data": data, **fields})
 
 
 def recipes(domain: Domain[Any, Any]) -> dict[str, Recipe]:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from headwater.constraints import Constraint
 from headwater.context import Context
-from headwater.families.contract import CausalNet, Family, Kept, Likelihood, Steer, Verb
+from headwater.families.contract import CausalNet, Family, Kept, Likelihood, Maker, Steer, Verb
 from headwater.noise import Noise
-from headwater.spaces import Tokens
+from headwater.spaces import Space, Tokens
 
 #: Ways to choose the kept cells that a recipe may train, besides a prefix, which every model can do.
 PATTERNS = ("span", "streams", "cells")
@@ -89,6 +89,11 @@ class Autoregressive(Family):
         self.pooled = nn.Linear(pooled, width) if pooled else None
         self.cells = nn.Linear(cells, width) if cells else None
         self.kept = KeptReader(width, space.vocabs) if patterns else None
+
+    @classmethod
+    def build(cls, space: Space, make: Maker, options: Mapping[str, Any]) -> Autoregressive:
+        assert isinstance(space, Tokens)
+        return cls(space, make("causal"), pooled=make.pooled, cells=make.cells, **options)
 
     def parts(self) -> Mapping[str, nn.Module]:
         named = {"network": self.network, "embed": self.embed, "first": self.first, "head": self.head}

@@ -19,6 +19,8 @@ from headwater.noise import Noise
 from headwater.spaces import Space
 
 Verb = Literal["sample", "infill", "vary", "restore", "score", "optimise"]
+#: What a network is asked to be: one for each protocol below.
+Kind = Literal["causal", "bidirectional", "field", "reader", "writer"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,64 @@ class GridNet(Protocol):
     def __call__(self, x: Tensor, noise_level: Tensor, context: Context) -> Tensor: ...
 
 
+@runtime_checkable
+class BidirectionalNet(Protocol):
+    """A sequence network whose output at every position sees all inputs."""
+
+    width: int
+
+    def __call__(self, inputs: Tensor, context: Context) -> Tensor:
+        """(rows, positions, width) to (rows, positions, width)."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A network from an item (rows, *shape) to ``features`` numbers a row: an encoder, a critic. Over ``Tokens`` it embeds them
+    itself, and what stands behind an item's end changes nothing."""
+
+    def __call__(self, x: Tensor, context: Context) -> Tensor: ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A network from a latent (rows, latent) to an array (rows, channels, *size) of a grid, or (rows, channels) of a vector, where
+    ``channels`` is the space's own number of channels or features unless the family asks for more: a decoder, a generator."""
+
+    def __call__(self, z: Tensor, context: Context) -> Tensor: ...
+
+
+class Maker(Protocol):
+    """What a family is built with: the widths of the context its networks will read, and the networks its recipe chose."""
+
+    @property
+    def pooled(self) -> int: ...
+    @property
+    def cells(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+
+    def __call__(
+        self,
+        kind: Kind,
+        role: str = "network",
+        *,
+        space: Space | None = None,
+        default: tuple[str, Mapping[str, Any]] | None = None,
+        pooled: int | None = None,
+        **sizes: int,
+    ) -> nn.Module:
+        """The network that the recipe names for ``role`` ("network" is its main one; ``default`` (name, options) stands in for
+        another that it does not name), over ``space`` (the model's own unless another is given), reading a pooled context of
+        ``pooled`` numbers (the model's unless given), with the ``sizes`` of its kind: ``features`` of a reader, ``latent`` and
+        ``channels`` of a writer."""
+        ...
+
+    def choice(self, role: str = "network") -> tuple[str, Mapping[str, Any]]:
+        """The name and options that the recipe gives for a role, for a family that builds the network itself."""
+        ...
+
+
 class Family(ABC):
     """A plain class that holds ``nn.Module`` parts: an ``nn.Module`` itself would let misspelt methods through the type checker."""
 
@@ -87,6 +147,11 @@ class Family(ABC):
     def __init__(self, space: Space) -> None:
         self.space = space
 
+    @classmethod
+    @abstractmethod
+    def build(cls, space: Space, make: Maker, options: Mapping[str, Any]) -> Family:
+        """An untrained model from a recipe's ``options``. Raises ``ValueError`` or ``TypeError`` for what does not fit."""
+
     @property
     @abstractmethod
     def verbs(self) -> Mapping[Verb, str]:
@@ -95,6 +160,13 @@ class Family(ABC):
     @abstractmethod
     def parts(self) -> Mapping[str, nn.Module]:
         """The trainable modules, by name: the keys of a model file begin with them."""
+
+    def team(self, player: str) -> Sequence[str]:
+        """Which parts a player trains, each in its own turn of a step."""
+        return list(self.parts())
+
+    def begin(self, x: Tensor, context: Context, noise: Noise) -> None:  # noqa: B027 (most families need nothing of it)
+        """Set what depends on data, such as scales, from some rows of them; called once, before a training's first step."""
 
     @abstractmethod
     def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
@@ -115,6 +187,23 @@ class Family(ABC):
     def score(self, x: Tensor, noise: Noise, context: Context) -> Likelihood:
         """The log-likelihood of each row."""
         raise NotImplementedError
+
+    @property
+    def latent(self) -> Space | None:
+        """Where :meth:`encode` takes items, None for a family without one."""
+        return None
+
+    def encode(self, x: Tensor, context: Context) -> Tensor:
+        """The latent of each row, (rows, *latent.shape): the mean where there is a distribution of them."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
+        """A row for each latent; standard normal latents give samples."""
+        raise NotImplementedError
+
+    def monitor(self, x: Tensor, context: Context, noise: Noise) -> Mapping[str, float]:
+        """Figures worth watching while training, from some held-out rows."""
+        return {}
 
     def buckets(self, x: Tensor) -> Tensor:
         """(rows,) int64: rows with equal numbers may share a tile in ``score``; computed from each row alone."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from headwater.context import Context
-from headwater.families.contract import Family, GridNet, Kept, Likelihood, Steer, Verb
+from headwater.families.contract import Family, GridNet, Kept, Likelihood, Maker, Steer, Verb
 from headwater.noise import Noise
-from headwater.spaces import Grid, Vector, cells
+from headwater.spaces import Grid, Space, Vector, cells
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
@@ -108,6 +108,13 @@ class Diffusion(Family):
             raise ValueError(f"unknown solver {solver!r}; known: {', '.join(SOLVERS)}")
         assert isinstance(network, GridNet)
         self.network, self.schedule, self.solver, self.steps = network, schedule, solver, steps
+
+    @classmethod
+    def build(cls, space: Space, make: Maker, options: Mapping[str, Any]) -> Diffusion:
+        assert isinstance(space, Grid | Vector)
+        of_schedule = {f.name for f in fields(Schedule)}
+        schedule = Schedule(**{k: v for k, v in options.items() if k in of_schedule})
+        return cls(space, make("field"), schedule, **{k: v for k, v in options.items() if k not in of_schedule})
 
     def parts(self) -> Mapping[str, nn.Module]:
         assert isinstance(self.network, nn.Module)

@@ -1,4 +1,8 @@
-"""Networks: modules without losses. A recipe names one of these, or a domain's own as ``domain:name``."""
+"""Networks: modules without losses. A recipe names one of these, or a domain's own as ``domain:name``.
+
+What a network is asked to be is its kind, one for each protocol of :mod:`headwater.families.contract`; a name means the network of
+that name for the kind that the family asks for.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +15,40 @@ from headwater.spaces import Grid, Space, Tokens, Vector
 if TYPE_CHECKING:
     from torch import nn
 
-#: name: (module, class). Imported when asked for.
-NETWORKS = {
-    "recurrent": ("headwater.networks.recurrent", "Recurrent"),
-    "transformer": ("headwater.networks.transformer", "Transformer"),
-    "unet": ("headwater.networks.unet", "UNet"),
-    "mlp": ("headwater.networks.mlp", "MLP"),
+    from headwater.families.contract import Kind
+
+#: kind: name: (module, class, the space it lives on). Imported when asked for.
+NETWORKS: Mapping[Kind, Mapping[str, tuple[str, str, type]]] = {
+    "causal": {
+        "recurrent": ("headwater.networks.recurrent", "Recurrent", Tokens),
+        "transformer": ("headwater.networks.transformer", "Transformer", Tokens),
+    },
+    "field": {
+        "unet": ("headwater.networks.unet", "UNet", Grid),
+        "mlp": ("headwater.networks.mlp", "MLP", Vector),
+    },
 }
-#: Where each of them lives.
-SPACES: dict[str, type] = {"recurrent": Tokens, "transformer": Tokens, "unet": Grid, "mlp": Vector}
 
 
-def build(name: str, space: Space, options: Mapping[str, Any], pooled: int, cells: int, sequence: int) -> nn.Module:
-    """The core network of that name for a space, told the widths of the context it will read (0: none)."""
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; the core has {', '.join(NETWORKS)}")
-    module, cls = NETWORKS[name]
+def build(
+    kind: Kind, name: str, space: Space, options: Mapping[str, Any], pooled: int, cells: int, sequence: int, **sizes: int
+) -> nn.Module:
+    """The core network of that kind and name for a space, told the widths of the context it will read (0: none) and the ``sizes``
+    that its kind needs."""
+    known = NETWORKS[kind]
+    if name not in known:
+        raise ValueError(f"unknown network {name!r}; the core has {', '.join(known)}")
+    module, cls, lives = known[name]
+    if not isinstance(space, lives):
+        raise ValueError(f"the network {name!r} lives on {lives.__name__}, not on {space}")
     make = getattr(importlib.import_module(module), cls)
     network: nn.Module
-    if not isinstance(space, SPACES[name]):
-        raise ValueError(f"the network {name!r} lives on {SPACES[name].__name__}, not on {space}")
-    if isinstance(space, Tokens):
+    if kind == "causal":
         network = make(pooled=pooled, sequence=sequence, **options)
+    elif isinstance(space, Tokens):
+        network = make(space, pooled=pooled, cells=cells, sequence=sequence, **sizes, **options)
     elif sequence:
         raise ValueError(f"the network {name!r} cannot read a sequence of givens; the transformer can")
     else:
-        network = make(space, pooled=pooled, cells=cells, **options)
+        network = make(space, pooled=pooled, cells=cells, **sizes, **options)
     return network
