@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from headwater.domain import Domain, Rows
     from headwater.model import Model
     from headwater.recipe import Recipe
+    from headwater.train.share import Share
 
 Tell = Callable[[int, float, float], None]
+Show = Callable[[Mapping[str, float]], None]
 Progress = Callable[[str, int, int], None]
 
 
@@ -74,21 +77,32 @@ def train(
     *,
     source: Source | None = None,
     start: Model | None = None,
+    autoencoder: Model | None = None,
     seed: int = 0,
     device: str = "cpu",
+    devices: int = 1,
+    compile: bool = False,
     workers: int = 1,
     threads: int | None = None,
     checkpoint_seconds: float = 120.0,
     log_every: int = 50,
     validate_every: int = 500,
     tell: Tell = lambda step, loss, valid: None,
+    show: Show = lambda figures: None,
     progress: Progress = lambda what, done, total: None,
+    share: Share | None = None,
 ) -> Model:
-    """Train a recipe's model in ``folder`` (``checkpoint.safetensors``, ``log.csv``) and return it with averaged weights.
+    """Train a recipe's model in ``folder`` and return it with averaged weights. The folder gets ``checkpoint.safetensors``,
+    ``log.csv`` and, where the family has figures of its own to watch, ``monitor.csv``; ``show`` is told those.
 
-    A folder that holds a checkpoint is resumed from it, bit for bit as if it had never stopped (same machine, same threads); more
-    or fewer ``steps`` may be asked for then. ``start`` gives the weights to begin from, for adapting a model. Raises
-    :class:`HeadwaterError` for data that are missing or do not fit, or a folder that holds another recipe's checkpoint, and
+    A folder that holds a checkpoint is resumed from it, bit for bit as if it had never stopped (same machine, same threads, one
+    device); more or fewer ``steps`` may be asked for then. ``start`` gives the weights to begin from, for adapting a model;
+    ``autoencoder`` is the model whose latent the recipe's family learns, where the recipe names one. ``devices`` of one machine
+    share each step's rows (as processes, where ``device`` is the CPU) and find the weights of one device to rounding, but of masked
+    diffusion and with ``free_bits`` others (see :mod:`headwater.train.share`); ``share`` is for the processes that this starts.
+    ``compile`` runs the networks through torch.compile: a minute first, then faster.
+
+    Raises :class:`HeadwaterError` for data that are missing or do not fit, or a folder that holds another recipe's checkpoint, and
     :class:`MissingExtra` where pytorch-lightning is not installed.
     """
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -105,18 +119,27 @@ def train(
 
     from headwater.model import build
     from headwater.noise import Noise
-    from headwater.train.module import Journal, Lesson, Steps
+    from headwater.train.module import Journal, Lesson, Steps, begin, compiled
     from headwater.train.preparation import TrainingData
+    from headwater.train.share import check, company
     from headwater.train.snapshot import SafetensorsIO, identity_of
 
+    check(devices, device, recipe.training.batch)
+    if threads is None and devices > 1 and device == "cpu":
+        threads = max(1, torch.get_num_threads() // devices)
     if threads is not None:
         torch.set_num_threads(threads)
     if recipe.codec not in domain.codecs:
         raise HeadwaterError(f"the recipe wants codec {recipe.codec!r}; {domain.name} has {', '.join(domain.codecs)}")
     source = source or dataset_source(domain, recipe)
+    files = source if source.name != recipe.data else None  # a dataset is at hand in every process, the user's items are sent
+    asked = {"domain": domain, "recipe": recipe, "folder": folder, "source": files, "start": start, "autoencoder": autoencoder}
     codec = domain.codecs[recipe.codec]
+    own = None if start is None else start.autoencoder
+    if own is not None and autoencoder is not None and weights_hash(own) != weights_hash(autoencoder):
+        raise HeadwaterError("--from: that model was trained over the latent of another autoencoder than the one given")
     torch.manual_seed(Noise(seed).fold("weights").number())
-    model = build(recipe, codec.space, knob_fields(domain.Wish), domain.networks)
+    model = build(recipe, codec.space, knob_fields(domain.Wish), domain.networks, autoencoder)
     make = {"labels": recipe.labels, "workers": workers, "progress": progress}
     data = TrainingData(domain, codec, source.train, model.conditioner.fields, **make)  # type: ignore[arg-type]
     valid = TrainingData(domain, codec, source.valid, model.conditioner.fields, **make) if source.valid is not None else None  # type: ignore[arg-type]
@@ -129,33 +152,43 @@ def train(
             raise HeadwaterError(f"--from: that model does not fit this recipe: {error}") from None
 
     folder.mkdir(parents=True, exist_ok=True)
-    begun = "" if start is None else weights_hash(start)
+    begun = "".join(weights_hash(part) for part in (start, autoencoder) if part is not None)
     made_of = identity(recipe, seed, data.hash + begun)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.is_file() and identity_of(checkpoint) not in ("", made_of):
         raise HeadwaterError(
             f"{folder}: holds the checkpoint of another recipe, seed or data; train in another folder or empty this one"
         )
-    lesson = Lesson(model, data, valid, recipe.training, seed, made_of)
-    journal = Journal(folder, checkpoint_seconds, log_every, validate_every, tell)
-    trainer = pl.Trainer(
-        accelerator="gpu" if device.startswith("cuda") else "cpu",
-        devices=1,
-        max_steps=recipe.training.total,
-        max_epochs=-1,
-        precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
-        gradient_clip_val=recipe.training.clip,
-        plugins=[SafetensorsIO()],
-        callbacks=[journal],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    resume = str(checkpoint) if checkpoint.is_file() else None
-    model.train()
-    trainer.fit(lesson, DataLoader(Steps(), batch_size=None), ckpt_path=resume)
+    if start is None and not checkpoint.is_file():
+        begin(model, data, Noise(seed).fold("begin"))
+    asked |= {"seed": seed, "device": device, "compile": compile, "threads": torch.get_num_threads()}
+    with company(devices, follow, asked) if share is None else nullcontext(share) as share, share.open(device):
+        lesson = Lesson(model, data, valid, recipe.training, seed, made_of, share)
+        several = len(lesson.players) > 1
+        trainer = pl.Trainer(
+            accelerator="gpu" if device.startswith("cuda") else "cpu",
+            devices=[share.rank] if share.count > 1 and device == "cuda" else 1,
+            max_steps=recipe.training.total * len(lesson.players),
+            max_epochs=-1,
+            precision="bf16-mixed" if recipe.training.precision == "bf16" else "32-true",
+            gradient_clip_val=None if several else recipe.training.clip,
+            plugins=[SafetensorsIO()],
+            callbacks=[Journal(folder, checkpoint_seconds, log_every, validate_every, tell, show)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        resume = str(checkpoint) if checkpoint.is_file() else None
+        model.train()
+        with compiled(model.family) if compile else nullcontext():
+            trainer.fit(lesson, DataLoader(Steps(), batch_size=None), ckpt_path=resume)
     model.load_tensors(lesson.average)
     model.cpu().eval()
     return model
+
+
+def follow(share: Share, **asked: Any) -> None:
+    """Another device's part of a training: the same, and nothing written."""
+    train(**asked, share=share)
