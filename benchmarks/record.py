@@ -59,13 +59,16 @@ def publish(
     generator: Generator | None = None,
     settings: Mapping[str, Any] | None = None,
     to: Path | None = None,
+    by: str = "",
 ) -> None:
     """Print a part's table and lay it into the program's JSON; an unfinished model's figures are only printed, unless ``to`` names
-    a file for them."""
+    a file for them. With ``by``, a column, the part's rows of other names in it stay: a table made a few rows at a time, whose
+    command is that of all of it."""
     print_table(part, table)
     program = Path(sys.argv[0]).stem
     result: dict[str, Any] = {"table": list(table), "n": n, "seeds": list(seeds), "settings": dict(settings or {})}
-    result["command"] = " ".join(filter(None, [f"python benchmarks/{program}.py", shlex.join(sys.argv[1:])]))
+    words = [word for word in sys.argv[1:] if not by or word not in {row[by] for row in table}]
+    result["command"] = " ".join(filter(None, [f"python benchmarks/{program}.py", shlex.join(words)]))
     result["machine"] = {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()}
     result["versions"] = {"python": platform.python_version(), **versions(("headwater", *PACKAGES))}
     if generator is not None:
@@ -78,6 +81,9 @@ def publish(
             return
     path = to or RESULTS / f"{program}.json"
     parts = json.loads(path.read_text()) if path.is_file() else {}
+    if by:
+        before = parts.get(part, {}).get("table", [])
+        result["table"] = list(({row[by]: row for row in before} | {row[by]: row for row in table}).values())
     parts[part] = result
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.part")

@@ -1,13 +1,22 @@
-"""Families and samplers against distributions known exactly. Under four CPU-minutes in all.
+"""Families and samplers against distributions known exactly. Under four CPU-minutes in all, but for `gan`: three a seed.
 
-`python benchmarks/truth.py [autoregressive] [denoiser] [solvers] [likelihood] [infill] [vary]`, all parts by default.
+`python benchmarks/truth.py [autoregressive] [denoiser] [solvers] [likelihood] [infill] [vary] [flow] [probability_flow] [gan]
+[masked_diffusion]`, by default all parts.
 
 * autoregressive: what a trained model loses, mean(log p_true − log p_model) on fresh draws of the truth, in nats an item.
+* masked_diffusion: the same of the any-order bound, along one random order an item.
 * denoiser: a trained network beside the exact denoiser of a mixture, as a share of how far that one moves.
 * solvers: relative error on one Gaussian's probability-flow ODE, and the order that halving the steps shows.
 * likelihood: ODE estimate and variational bound of a diffusion with the exact denoiser, beside the exact log-density.
 * infill: moments of the cells made given those kept, beside the exact posterior of a Gaussian, by solver steps and visits.
 * vary: moments of neighbours of the truth's own draws: they should be the truth's.
+* flow: what a trained flow loses on densities of the plane, by its own ODE estimate; and what few solver steps lose of its draws.
+* probability_flow: the same of a diffusion, by its ODE estimate.
+* gan: a trained GAN on the 25-grid, three seeds: modes found, share near them, balance between them, and a classifier's test.
+* vae: what a variational autoencoder loses on densities of the plane, by its importance-weighted bound.
+* vae_tokens: the same on Ising lattices, with an autoregressive decoder, and whether its latent is used.
+* spline_flow: what an autoregressive spline flow loses on densities of the plane; and, of those trained and of random weights,
+  errors of fp64 round trips (spline_round_trips).
 """
 
 from __future__ import annotations
@@ -15,7 +24,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +37,30 @@ from record import publish, run
 import headwater.families.diffusion as diffusion
 from headwater.context import Context
 from headwater.errors import HeadwaterError
+from headwater.evaluate.two_sample import two_sample
 from headwater.families.autoregressive import Autoregressive
 from headwater.families.contract import Family, Kept, Steer
-from headwater.families.diffusion import SOLVERS, Diffusion, karras
-from headwater.networks.mlp import MLP
-from headwater.networks.recurrent import Recurrent
-from headwater.networks.transformer import Transformer
+from headwater.families.diffusion import SOLVERS, Diffusion, Schedule, karras, solve
+from headwater.families.flow import Flow, Times
+from headwater.families.gan import GAN
+from headwater.families.masked_diffusion import MaskedDiffusion
+from headwater.families.observation import law
+from headwater.families.spline_flow import SplineFlow, Splines
+from headwater.families.vae import VAE, CellDecoder, TokenDecoder
+from headwater.networks.mlp import MLP, MLPReader, MLPWriter
+from headwater.networks.recurrent import Recurrent, RecurrentReader
+from headwater.networks.transformer import Bidirectional, Transformer
 from headwater.noise import Noise
 from headwater.spaces import Vector
-from headwater.testing.truth import GaussianMixture, HiddenMarkov, ising
+from headwater.testing.truth import (
+    GaussianMixture,
+    HiddenMarkov,
+    checkerboard,
+    eight_gaussians,
+    grid_of_gaussians,
+    ising,
+    two_moons,
+)
 
 NOTHING = Context()
 SETTINGS = {"torch": torch.__version__.split("+")[0], "device": "cpu", "dtype": "float32", "threads": 1}
@@ -130,7 +154,7 @@ def denoiser(n: int = 5000) -> None:
 def solvers() -> None:
     def error(solver: str, steps: int) -> float:
         x = torch.full((1, 1), 80.0, dtype=torch.float64)
-        out = SOLVERS[solver](lambda x, sigma: x * 0.25 / (0.25 + sigma[:, None] ** 2), x, karras(steps, 0.002, 80.0))
+        out = solve(lambda x, sigma: x * 0.25 / (0.25 + sigma**2), x, SOLVERS[solver](karras(steps, 0.002, 80.0)))
         return abs(float(out) / (80 * 0.5 / math.sqrt(0.25 + 80**2)) - 1)
 
     rows = []
@@ -145,8 +169,8 @@ def solvers() -> None:
 def likelihood(n: int = 1000) -> None:
     family, x = Exact(MIXTURE), MIXTURE.sample(Noise(2), n).float()
     exact, keys = MIXTURE.log_prob(x), Noise(0).rows(range(n))
-    found = {("ODE, exact trace", steps): family.log_prob_ode(x, keys, NOTHING, steps=steps) for steps in (32, 64, 128)}
-    found[("ODE, one probe", 64)] = family.log_prob_ode(x, keys, NOTHING, steps=64, exact=False)
+    found = {("ODE, exact trace", steps): family.log_prob_ode(x, keys, NOTHING, steps=steps) for steps in (8, 16, 32)}
+    found[("ODE, one probe", 16)] = family.log_prob_ode(x, keys, NOTHING, steps=16, exact=False)
     found |= {("bound", levels): family.score(x, keys, NOTHING, levels=levels) for levels in (16, 64, 256)}
     rows = []
     for (what, steps), likelihood in found.items():
@@ -209,7 +233,370 @@ def vary(n: int = 10_000) -> None:
     publish("vary", rows, n=n, seeds=[4, 5], settings=SETTINGS)
 
 
-PARTS = {f.__name__: f for f in (solvers, likelihood, infill, vary, denoiser, autoregressive)}
+@torch.no_grad()
+def planes(
+    part: str,
+    build: Callable[[], Family],
+    score: Callable[[Family, Tensor, int], Tensor],
+    sets: Mapping[str, tuple[Any, int, int]],
+    solver_steps: int,
+) -> tuple[Family, Any]:
+    """Train on each of ``sets`` (truth, training steps, draws to score), scaled to mean 0 and standard deviation 1, and publish
+    what is lost and by how much halving the solver's step moves it. Returns the first model and its truth."""
+    rows, first, batch = [], None, 2048
+    for name, (truth, steps, n) in sets.items():
+        torch.manual_seed(0)
+        family, pool = build(), truth.sample(Noise(1), 1 << 17)
+        mean, std = pool.mean(0), float(pool.std())
+        ready = ((pool - mean) / std).float()
+        with torch.enable_grad():
+            seconds = fit(family, lambda noise, ready=ready: ready[noise.below(len(ready), batch)[0]], steps, 5e-3)  # type: ignore[misc]
+        began, x = time.process_time(), truth.sample(Noise(9), n)
+        z, exact = ((x - mean) / std).float(), truth.log_prob(x) + 2 * math.log(std)
+        found = torch.cat([score(family, some, solver_steps) for some in z.split(2000)])
+        halved = score(family, z[:1000], 2 * solver_steps) - found[:1000]
+        gap = exact - found
+        rows.append(
+            {
+                "truth": name,
+                "draws": n,
+                "entropy": round(truth.entropy(), 5),
+                "loss in nats": float(gap.mean()),
+                "stderr": float(gap.std()) / math.sqrt(n),
+                "half the solver's step moves it by": -float(halved.mean()),
+                "steps": steps,
+                "training CPU s": round(seconds),
+                "scoring CPU s": round(time.process_time() - began),
+            }
+        )
+        first = first or (family, truth)
+    about = {"batch": batch, "network": "mlp, width 64, 3 layers", "scored by": f"{solver_steps} RK4 steps"}
+    publish(part, rows, n=max(n for _, _, n in sets.values()), seeds=[0, 1, 2, 9], settings={**SETTINGS, **about})
+    assert first is not None
+    return first
+
+
+SETS: dict[str, tuple[Any, int, int]] = {
+    "8 Gaussians, r=4, s=.5": (eight_gaussians(), 900, 20_000),
+    "8 Gaussians, r=2, s=.1": (eight_gaussians(2.0, 0.1), 600, 4000),
+    "25-grid": (grid_of_gaussians(), 600, 4000),
+    "checkerboard": (checkerboard(), 600, 4000),
+    "two moons": (two_moons(), 600, 4000),
+}
+
+
+def flow() -> None:
+    def build() -> Flow:
+        return Flow(Vector(2), MLP(Vector(2), width=64, layers=3), Times(data=1.0))
+
+    def score(family: Family, x: Tensor, steps: int) -> Tensor:
+        assert isinstance(family, Flow)
+        return family.score(x, Noise(0).rows(range(len(x))), NOTHING, steps=steps).value
+
+    family, truth = planes("flow", build, score, SETS, 12)
+    assert isinstance(family, Flow)
+    few_steps(family, truth)
+
+
+@torch.no_grad()
+def few_steps(family: Flow, truth: Any, n: int = 2000) -> None:
+    """How far few network calls end from where many do, root mean square in standard deviations of the data, and the energy
+    distance 2 E|x−y| − E|x−x'| − E|y−y'| of what they make to the truth."""
+    reference, keys = truth.sample(Noise(11), 4000), Noise(10).rows(range(n))
+    reference = ((reference - reference.mean(0)) / reference.std()).float()
+    within = float(torch.cdist(reference, reference).sum()) / (4000 * 3999)
+    family.solver = "midpoint"
+    end, rows = family.sample(keys, NOTHING, Steer(steps=128)), []
+    for solver in ("euler", "adams", "midpoint", "heun"):
+        family.solver = solver
+        row: dict[str, Any] = {"solver": solver}
+        for calls in (2, 4, 8, 16, 32):
+            y = family.sample(keys, NOTHING, Steer(steps=calls if solver in ("euler", "adams") else calls // 2))
+            energy = 2 * float(torch.cdist(y, reference).mean()) - float(torch.cdist(y, y).sum()) / (n * (n - 1)) - within
+            row[f"off, {calls} calls"] = float((y - end).square().sum(1).mean().sqrt())
+            row[f"energy, {calls}"] = round(energy, 5)
+        rows.append(row)
+    publish("flow, few steps", rows, n=n, seeds=[10, 11], settings={**SETTINGS, "truth": "8 Gaussians, r=4, s=.5", "bend": 1.5})
+
+
+def probability_flow() -> None:
+    def build() -> Diffusion:
+        return Diffusion(Vector(2), MLP(Vector(2), width=64, layers=3), Schedule(data=1.0, mean=-0.5, std=1.0))
+
+    def score(family: Family, x: Tensor, steps: int) -> Tensor:
+        assert isinstance(family, Diffusion)
+        return family.log_prob_ode(x, Noise(0).rows(range(len(x))), NOTHING, steps=steps).value
+
+    planes("probability_flow", build, score, {name: SETS[name] for name in list(SETS)[:1]}, 12)
+
+
+def planar_vae(latent: int = 2, width: int = 64) -> VAE:
+    space = Vector(2)
+    observed = law(space, "written")
+    writer = MLPWriter(space, latent=latent, channels=2 * observed.numbers, width=width)
+    return VAE(space, MLPReader(space, features=2 * latent, width=width), CellDecoder(space, writer, observed), latent)
+
+
+@torch.no_grad()
+def vae(draws: int = 500) -> None:
+    """Two trainings in a row: free bits, so that no latent is left unused, then the importance-weighted bound."""
+    rows, batch, samples = [], 256, 16
+    for name, (truth, _, n) in SETS.items():
+        torch.manual_seed(0)
+        family, pool = planar_vae(), truth.sample(Noise(1), 1 << 17)
+        mean, std = pool.mean(0), float(pool.std())
+        ready = ((pool - mean) / std).float()
+
+        def draw(noise: Noise, ready: Tensor = ready) -> Tensor:
+            return ready[noise.below(len(ready), batch)[0]]
+
+        steps = (1500, 1200) if n == 20_000 else (800, 400)
+        with torch.enable_grad():
+            family.free_bits = 1.0
+            seconds = fit(family, draw, steps[0], 5e-3)
+            family.free_bits, family.samples = 0.0, samples
+            seconds += fit(family, draw, steps[1], 4e-3)
+        began, x, keys = time.process_time(), truth.sample(Noise(9), n), Noise(0).rows(range(n))
+        z, exact = ((x - mean) / std).float(), truth.log_prob(x) + 2 * math.log(std)
+        found = [family.score(z[i : i + 2000], keys[i : i + 2000], NOTHING, draws=draws) for i in range(0, n, 2000)]
+        gap = exact - torch.cat([f.value for f in found])
+        rows.append(
+            {
+                "truth": name,
+                "draws": n,
+                "entropy": round(truth.entropy(), 5),
+                "loss in nats": float(gap.mean()),
+                "stderr": float(gap.std()) / math.sqrt(n),
+                "error of a bound, mean": float(torch.cat([f.stderr for f in found if f.stderr is not None]).mean()),
+                "KL": round(family.monitor(z, NOTHING, keys)["kl"], 3),
+                "steps": f"{steps[0]} + {steps[1]}",
+                "training CPU s": round(seconds),
+                "scoring CPU s": round(time.process_time() - began),
+            }
+        )
+    about = {"batch": batch, "network": "mlp, width 64, 2 layers", "latent": 2, "samples in training": samples, "K": draws}
+    publish("vae", rows, n=20_000, seeds=[0, 1, 2, 9], settings={**SETTINGS, **about, "training points": 1 << 17})
+
+
+@torch.no_grad()
+def vae_tokens(n: int = 20_000, draws: int = 8, latent: int = 4) -> None:
+    rows, steps = [], 800
+    for name, truth in {"Ising 4x4 free": ising(), "Ising 4x4 periodic": ising(periodic=True)}.items():
+        torch.manual_seed(0)
+        space, pool = truth.space, truth.sample(Noise(1), 1 << 17)
+        decoder = TokenDecoder(Autoregressive(space, Transformer(64, 2, 4, pooled=latent), pooled=latent))
+        family = VAE(space, RecurrentReader(space, features=2 * latent, width=24), decoder, latent, free_bits=0.1)
+        with torch.enable_grad():
+            seconds = fit(family, lambda noise, pool=pool: pool[noise.below(len(pool), 128)[0]], steps, 3e-3)  # type: ignore[misc]
+        began, x, keys = time.process_time(), truth.sample(Noise(9), n), Noise(0).rows(range(n))
+        found = [family.score(x[i : i + 1000], keys[i : i + 1000], NOTHING, draws=draws) for i in range(0, n, 1000)]
+        gap = truth.log_prob(x) - torch.cat([f.value for f in found])
+        seen = family.monitor(x[:2000], NOTHING, keys[:2000])
+        rows.append(
+            {
+                "truth": name,
+                "entropy": round(truth.entropy(), 5),
+                "loss in nats": float(gap.mean()),
+                "stderr": float(gap.std()) / math.sqrt(n),
+                "error of a bound, mean": float(torch.cat([f.stderr for f in found if f.stderr is not None]).mean()),
+                **{key: round(value, 3) for key, value in seen.items()},
+                "steps": steps,
+                "training CPU s": round(seconds),
+                "scoring CPU s": round(time.process_time() - began),
+            }
+        )
+    networks = {"encoder": "recurrent, width 24", "decoder": "transformer, width 64, 2 layers"}
+    about = {"batch": 128, **networks, "free bits": 0.1, "latent": latent, "K": draws, "training points": 1 << 17}
+    publish("vae_tokens", rows, n=n, seeds=[0, 1, 2, 9], settings={**SETTINGS, **about})
+
+
+def gan(n: int = 10_000, seeds: int = 3) -> None:
+    truth, steps, batch, rows = grid_of_gaussians(), 8000, 256, []
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        critic = MLPReader(Vector(2), features=1, width=64, layers=3, waves=32, pitch=8.5)
+        family = GAN(Vector(2), MLPWriter(Vector(2), latent=2, channels=2, width=64, layers=3), critic, latent=2)
+        pool = truth.sample(Noise(1000 + seed), 1 << 17).float()
+        family.begin(pool, NOTHING, Noise(0))
+        seconds = duel(family, pool, steps, batch, 2e-3, (0.125, 0.004), seed)
+        x = family.sample(Noise(100 + seed).rows(range(n)), NOTHING, Steer())
+        test = two_sample(truth.sample(Noise(200 + seed), n).numpy(), x.numpy())
+        found = {"auc of a classifier": test.auc, "its stderr": test.stderr, "training CPU s": round(seconds)}
+        rows.append({"seed": seed, **modes(x), **found})
+    real = truth.sample(Noise(300), n)
+    test = two_sample(truth.sample(Noise(301), n).numpy(), real.numpy())
+    rows.append({"seed": "truth", **modes(real), "auc of a classifier": test.auc, "its stderr": test.stderr})
+    about = {"truth": "25-grid", "steps": steps, "batch": batch, "network": "mlp, width 64, 3 layers; critic with 32 waves"}
+    publish("gan", rows, n=n, seeds=list(range(seeds)), settings={**SETTINGS, **about, "gamma": "0.125 to 0.004, geometrically"})
+
+
+def duel(family: GAN, pool: Tensor, steps: int, batch: int, rate: float, gammas: tuple[float, float], seed: int) -> float:
+    """The players in turn, each by its own Adam, rates falling as a cosine; leaves the average of the weights. CPU seconds."""
+    began, parts = time.process_time(), nn.ModuleDict(dict(family.parts()))
+    teams = {p: [w for part in family.team(p) for w in parts[part].parameters()] for p in family.players}
+    optimisers = {p: torch.optim.Adam(team, lr=rate, betas=(0.0, 0.99), fused=True) for p, team in teams.items()}
+    average = {k: v.detach().clone() for k, v in parts.state_dict().items()}
+    noise = Noise(seed).fold("duel").rows(range(batch))
+    for step in range(steps):
+        family.gamma = gammas[0] * (gammas[1] / gammas[0]) ** (step / steps)
+        for turn, (player, optimiser) in enumerate(optimisers.items()):
+            optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2
+            x = pool[torch.randint(len(pool), (batch,))]
+            loss = family.loss(player, x, NOTHING, noise.fold(2 * step + turn))
+            optimiser.zero_grad()
+            loss.backward(inputs=teams[player])
+            optimiser.step()
+        for k, v in parts.state_dict().items():
+            average[k].lerp_(v, 1 - min(0.995, (1 + step) / (10 + step)))
+    parts.load_state_dict(average)
+    return time.process_time() - began
+
+
+def modes(x: Tensor) -> dict[str, Any]:
+    """Of points on the 25-grid: modes with at least 20 points within 3 standard deviations, the share of points that lie so, and
+    the total variation between the points' nearest modes and equal shares."""
+    line = 2.0 * torch.arange(-2, 3)
+    distance, nearest = torch.cdist(x.double(), torch.cartesian_prod(line, line).double()).min(1)
+    near = torch.bincount(nearest[distance < 0.15], minlength=25)
+    shares = torch.bincount(nearest, minlength=25) / len(x)
+    return {
+        "modes": int((near >= 20).sum()),
+        "share within 3 sigma": float(near.sum()) / len(x),
+        "total variation over modes": float((shares - 1 / 25).abs().sum()) / 2,
+    }
+
+
+@torch.no_grad()
+def masked_diffusion(n: int = 20_000) -> None:
+    truths: dict[str, tuple[Any, int]] = {
+        "Ising 4x4 periodic": (ising(periodic=True), 1600),
+        "Ising 4x4 free": (ising(), 1600),
+        "hidden Markov, 3 states, 4 symbols, length 8": (HiddenMarkov(), 1200),
+    }
+    rows = []
+    for name, (truth, steps) in truths.items():
+        torch.manual_seed(0)
+        family = MaskedDiffusion(truth.space, Bidirectional(64, 2, 4))
+        family.begin(truth.sample(Noise(3), 512), NOTHING, Noise(0))
+        with torch.enable_grad():
+            seconds = fit(family, lambda noise, truth=truth: truth.sample(noise, 128), steps, 3e-3)  # type: ignore[misc]
+        x, keys = truth.sample(Noise(9), n), Noise(4).rows(range(n))
+        parts = [family.along(x[i : i + 1000], keys[i : i + 1000], NOTHING) for i in range(0, n, 1000)]
+        gap = truth.log_prob(x) - torch.cat(parts).double()
+        y = family.sample(Noise(8).rows(range(2000)), NOTHING, Steer())
+        full = (y != 0).all(dim=1)[:, 0]  # the truth knows full strings only
+        back = family.along(y[full], Noise(5).rows(range(int(full.sum()))), NOTHING).double() - truth.log_prob(y[full])
+        rows.append(
+            {
+                "truth": name,
+                "steps": steps,
+                "entropy": round(truth.entropy(), 5),
+                "bound's loss in nats": float(gap.mean()),
+                "stderr": float(gap.std()) / math.sqrt(n),
+                "reverse, on 2000 draws of its own": float(back.mean()),
+                "draws cut short": int((~full).sum()),
+                "training CPU s": round(seconds),
+            }
+        )
+        settings = {**SETTINGS, "batch": 128, "width": 64, "layers": 2, "orders an item": 1}
+        publish("masked_diffusion", rows, n=n, seeds=[0, 1, 2, 3, 4, 8, 9], settings=settings)
+
+
+@torch.no_grad()
+def spline_flow() -> None:
+    rows, trips, batch = [], [], 512
+    for name, (truth, _, n) in SETS.items():
+        torch.manual_seed(0)
+        family, pool, steps = SplineFlow(Vector(2), Splines("autoregressive", 2)), truth.sample(Noise(1), 1 << 17), 600
+        family.begin(pool, NOTHING, Noise(0))
+        if n == 20_000:  # the one there is a promise for
+            steps = 1500
+        with torch.enable_grad():
+            ready = pool.float()
+            seconds = fit(family, lambda noise, ready=ready: ready[noise.below(len(ready), batch)[0]], steps, 3e-3)  # type: ignore[misc]
+        x = truth.sample(Noise(9), n)
+        gap = truth.log_prob(x) - torch.cat([family.log_prob(some, NOTHING) for some in x.float().split(2000)])
+        y = family.sample(Noise(8).rows(range(n)), NOTHING, Steer()).double()
+        back, reached = family.log_prob(y.float(), NOTHING) - truth.log_prob(y), ~truth.log_prob(y).isinf()
+        rows.append(
+            {
+                "truth": name,
+                "draws": n,
+                "entropy": round(truth.entropy(), 5),
+                "loss in nats": float(gap.mean()),
+                "stderr": float(gap.std()) / math.sqrt(n),
+                "reverse, on its own draws": float(back[reached].mean()),
+                "draws off the truth": int((~reached).sum()),
+                "steps": steps,
+                "training CPU s": round(seconds),
+            }
+        )
+        trips.append({"weights": f"trained: {name}", **round_trip(family.flow, truth.sample(Noise(6), 10_000))})
+        about = {"batch": batch, "network": "autoregressive, 5 transforms, 2 hidden layers of 64, 8 bins, bound 4"}
+        publish("spline_flow", rows, n=20_000, seeds=[0, 1, 2, 8, 9], settings={**SETTINGS, **about})
+        about["dtype"] = "float64"
+        publish("spline_flow, trained round trips", trips, n=10_000, seeds=[0, 1, 2, 6], settings={**SETTINGS, **about})
+
+
+@torch.no_grad()
+def round_trip(flow: Splines, x: Tensor) -> dict[str, float]:
+    """Largest errors of a flow in fp64: there and back, back and there, and of the worst layer alone, which inverts and applies."""
+    flow.double()
+    trips = {"x to z to x": 0.0, "z to x to z": 0.0, "worst layer alone": 0.0}
+    for some in x.split(1000):
+        z = (some - flow.mean) / flow.std  # of the size that a latent has
+        trips["x to z to x"] = max(trips["x to z to x"], float((flow.inverse(flow(some, None)[0], None) - some).abs().max()))
+        trips["z to x to z"] = max(trips["z to x to z"], float((flow(flow.inverse(z, None), None)[0] - z).abs().max()))
+        for layer in flow.layers:
+            part: Any = layer
+            off = float((part(part.inverse(z.T, None), None)[0] - z.T).abs().max())
+            trips["worst layer alone"] = max(trips["worst layer alone"], off)
+    flow.float()
+    return {**trips, "rows": len(x)}
+
+
+@torch.no_grad()
+def spline_round_trips() -> None:
+    """Random weights: N(0, scale² / fan-in), biases N(0, (0.3 scale)²). What scale 1 promises, larger scales must lose: the error
+    follows the condition of the map itself (docs/adr/0005-spline-round-trip.md)."""
+    rows = []
+    for kind in ("autoregressive", "coupling"):
+        for features, scale, n in [(2, 1, 10_000), (16, 1, 10_000), (64, 1, 10_000), (16, 1.5, 1000), (16, 2, 1000), (16, 8, 1000)]:
+            flow = Splines(kind, features).double()
+            for i, parameter in enumerate(flow.parameters()):
+                spread = scale * (0.3 if parameter.ndim == 1 or parameter.shape[1] == 1 else parameter.shape[1] ** -0.5)
+                parameter.copy_(spread * Noise(0).fold(i).normal(*parameter.shape)[0])
+            x = Noise(6).rows(range(n)).normal(features).double()
+            rows.append({"network": kind, "features": features, "scale": scale, **round_trip(flow, x), "ε / σ_min": floor(flow, x)})
+            publish("spline_round_trips", rows, n=10_000, seeds=[0, 6], settings={**SETTINGS, "dtype": "float64"})
+
+
+def floor(flow: Splines, x: Tensor, count: int = 20) -> float:
+    """By how much rounding z alone moves x, at the worst of some rows: ε over the least singular value of the Jacobian."""
+    flow.double()
+    jacobians = torch.func.vmap(torch.func.jacrev(lambda row: flow(row[None], None)[0][0]))(x[:count].double())
+    return float(torch.finfo(torch.float64).eps / torch.linalg.svdvals(jacobians.detach())[:, -1].min())
+
+
+PARTS = {
+    f.__name__: f
+    for f in (
+        solvers,
+        likelihood,
+        infill,
+        vary,
+        denoiser,
+        autoregressive,
+        masked_diffusion,
+        flow,
+        probability_flow,
+        vae,
+        vae_tokens,
+        gan,
+        spline_flow,
+        spline_round_trips,
+    )
+}
 
 
 def main() -> None:

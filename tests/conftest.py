@@ -1,4 +1,4 @@
-"""What every test gets: one thread, a cache of its own, no network, and the toy domains of ``toys.py``."""
+"""What every test gets: one thread, a cache of its own, no network, the domains of ``toys.py`` and ``digits.py``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def _toys() -> Any:
-    """``toys.py`` under its own name: tests are imported without a package, so they could not find it beside them."""
-    spec = importlib.util.spec_from_file_location("toys", HERE / "toys.py")
+def _beside(name: str) -> Any:
+    """A file beside this one under its own name: tests are imported without a package, so they could not find it."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    module = sys.modules["toys"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-toys = _toys()
+toys, digits = _beside("toys"), _beside("digits")
 
 
 @pytest.fixture(scope="session", autouse=True)

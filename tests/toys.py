@@ -224,6 +224,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "transformer": {"width": 32, "layers": 2, "heads": 2},
     "unet": {"widths": (8, 12), "blocks": 1, "embedding": 16},
     "mlp": {"width": 32, "layers": 2},
+    "coupling": {"transforms": 3, "hidden": 16, "bins": 4},
+    "autoregressive": {"transforms": 2, "hidden": 16, "bins": 5},
+    "convolutional": {"widths": (8, 12), "blocks": 1},
 }
 DOMAINS: dict[str, Callable[[], Toy]] = {"words": Words, "spots": Spots, "points": Points}
 CODECS = {"words": "letters", "spots": "picture", "points": "plain"}
@@ -242,9 +245,17 @@ def recipe(domain: str, network: str, codec: str = "", /, **more: Any) -> Recipe
     return Recipe.model_validate(fixed | more)
 
 
+def autoencoder(domain: str, codec: str = "", /, **more: Any) -> Recipe:
+    """A small variational autoencoder: what recipes with ``autoencoder="vae"`` are given."""
+    network = {"words": "recurrent", "spots": "convolutional", "points": "mlp"}[domain]
+    encoder = {"networks": {"encoder": {"name": network, "options": {"width": 24}}}} if domain == "words" else {}
+    return recipe(domain, network, codec, **{"family": "vae", "options": {"latent": 4}, **encoder, **more})
+
+
 def model(domain: Domain[Any, Any], recipe: Recipe, seed: int = 0) -> Model:
     """Untrained, but with no weight left at zero: every part of it takes part."""
-    made = build(recipe, domain.codecs[recipe.codec].space, fields(domain.Wish), domain.networks)
+    inner = model(domain, autoencoder(domain.name, recipe.codec), seed) if recipe.autoencoder else None
+    made = build(recipe, domain.codecs[recipe.codec].space, fields(domain.Wish), domain.networks, inner)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")

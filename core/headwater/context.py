@@ -87,15 +87,16 @@ class Conditions:
         given = {k: (v, torch.zeros_like(p)) for k, (v, p) in self.given.items()}
         return Conditions(torch.full_like(self.values, math.nan), given)
 
-    def dropped(self, noise: Noise) -> Conditions:
+    def dropped(self, noise: Noise, *, given: bool = True) -> Conditions:
         """Fields hidden at random, row by row: each row draws how generous it is, then keeps each field with that probability,
-        so that training sees every field alone, every pair, all and none."""
+        so that training sees every field alone, every pair, all and none. Without ``given`` no array is hidden."""
         names = list(self.given)
         draws = noise.fold("drop").uniform(1 + self.values.shape[1] + len(names)).to(self.values.device)
         keep = draws[:, 1:] < (1.2 * draws[:, :1] - 0.1)
         count = self.values.shape[1]
         values = torch.where(keep[:, :count], self.values, math.nan)
-        return Conditions(values, {k: (v, p & keep[:, count + i]) for i, (k, (v, p)) in enumerate(self.given.items())})
+        arrays = {k: (v, p & keep[:, count + i] if given else p) for i, (k, (v, p)) in enumerate(self.given.items())}
+        return Conditions(values, arrays)
 
     def to(self, device: str | torch.device) -> Conditions:
         return Conditions(self.values.to(device), {k: (v.to(device), p.to(device)) for k, (v, p) in self.given.items()})

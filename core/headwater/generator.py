@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from headwater import checkpoint
+from headwater.constraints import broken
 from headwater.context import Context
 from headwater.domain import Array, Codec, Domain
 from headwater.errors import HeadwaterError, MissingVerb
@@ -24,6 +26,7 @@ from headwater.samples import Samples
 from headwater.spaces import Tokens
 
 if TYPE_CHECKING:
+    from headwater.optimise import Optimum
     from headwater.restore.likelihoods import NoiseModel
     from headwater.restore.operators import Operator
     from headwater.restore.posterior import Posterior
@@ -100,6 +103,29 @@ class Generator:
             raise HeadwaterError(f"wishes: expected {n}, one for each item; got {got}")
         return list(wishes)
 
+    def _pressed(self, guidance: float | None, wishes: Sequence[Any] | None, knobs: Mapping[str, Any]) -> float:
+        """The guidance asked for, else the recipe's; where no row wants anything there is nothing to press, at twice the work."""
+        if guidance is not None:
+            return guidance
+        return 1.0 if wishes is None and not any(v is not None for v in knobs.values()) else self.recipe.guidance
+
+    def _check_steer(self, guidance: float, temperature: float, top_p: float, steps: int | None) -> None:
+        """Raises :class:`HeadwaterError` naming the flag that is out of range, or that this model has no use for."""
+        for flag, value, good, want in (
+            ("--guidance", guidance, 0 <= guidance <= 50, "a number from 0 to 50"),
+            ("--temperature", temperature, 0 < temperature <= 10, "a number above 0, at most 10"),
+            ("--top-p", top_p, 0 < top_p <= 1, "a number above 0, at most 1"),
+            ("--steps", steps, steps is None or 1 <= steps <= 10000, "a whole number from 1 to 10000"),
+        ):
+            if not good:
+                raise HeadwaterError(f"{flag}: expected {want}; got {value}")
+        if steps is not None and not self.model.family.stepped:
+            raise HeadwaterError(f"--steps: {self.name} does not work in steps of a chosen number; leave it out")
+        if guidance != 1.0 and not self.model.family.guided:
+            raise HeadwaterError(f"--guidance: {self.name} has nothing to press harder; leave it out")
+        if top_p != 1.0 and not self.model.family.narrowed:
+            raise HeadwaterError(f"--top-p: {self.name} draws no tokens one by one; leave it out")
+
     # --- verbs ----------------------------------------------------------------------------------------------------
 
     def sample(
@@ -125,10 +151,11 @@ class Generator:
         self.need("sample")
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
-        if guidance is None:  # where no row asks for anything there is nothing to press, at twice the work
-            guidance = 1.0 if wishes is None and not any(v is not None for v in knobs.values()) else self.recipe.guidance
-        check_steer(guidance, temperature, top_p, steps)
+        guidance = self._pressed(guidance, wishes, knobs)
+        self._check_steer(guidance, temperature, top_p, steps)
         asked = self._asked(n, wishes, knobs)
+        if start is not None:
+            self.need("infill")
         kept = None if start is None else self._prefix(start)
         noise = Noise(seed).fold("sample")
         constraint = self.codec.constraint()
@@ -141,28 +168,50 @@ class Generator:
             every = Kept(*(t.expand(len(rows), *t.shape[1:]) for t in (kept.values, kept.mask)))
             return self.model.family.infill(every, keys, context, steer)
 
-        arrays = self.tiles(range(first, first + n), asked, draw, batch_size=batch_size, progress=progress)
+        try:
+            arrays = list(self.tiles(range(first, first + n), asked, draw, batch_size=batch_size, progress=progress))
+        except ValueError as error:
+            if start is None:
+                raise
+            raise HeadwaterError(f"--start: {error}") from None
         items = [self.codec.decode(array) for array in arrays]
         return Samples(self.domain, items, asked, list(range(first, first + n)), seed, self.name)
 
     def vary(
-        self, items: Sequence[Any], *, strength: float = 0.3, seed: int = 0, n: int = 1, steps: int | None = None, **knobs: Any
+        self,
+        items: Sequence[Any],
+        *,
+        strength: float = 0.3,
+        seed: int = 0,
+        n: int = 1,
+        guidance: float | None = None,
+        steps: int | None = None,
+        **knobs: Any,
     ) -> Samples:
-        """``n`` neighbours of each item; ``strength`` from 0 (itself) to 1 (anything)."""
+        """``n`` neighbours of each item; ``strength`` from 0 (itself) to 1 (anything). Raises :class:`HeadwaterError` naming an
+        item that the codec's constraint rejects, where the family varies only what that accepts."""
         self.need("vary")
         if not 0 <= strength <= 1:
             raise HeadwaterError(f"--strength: expected a number from 0 to 1; got {strength}")
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
-        check_steer(1.0, 1.0, 1.0, steps)
+        guidance = self._pressed(guidance, None, knobs)
+        self._check_steer(guidance, 1.0, 1.0, steps)
         wishes = [self.wish(**knobs)] * (n * len(items))
         x = self.encode([item for item in items for _ in range(n)])
-        noise = Noise(seed).fold("vary")
+        noise, constraint = Noise(seed).fold("vary"), self.codec.constraint()
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            return self.model.family.vary(take(x, rows).to(self.device), strength, noise.rows(rows), context, Steer(steps=steps))
+            bound = None if constraint is None else [constraint] * len(rows)
+            steer = Steer(guidance, steps=steps, constraints=bound)
+            return self.model.family.vary(take(x, rows).to(self.device), strength, noise.rows(rows), context, steer)
 
-        arrays = self.tiles(range(len(x)), wishes, draw)
+        try:
+            arrays = list(self.tiles(range(len(x)), wishes, draw))
+        except ValueError as error:
+            why = [] if constraint is None else [broken(constraint, array) for array in x.numpy()]
+            told = next((f"item {i // n}: {reason}" for i, reason in enumerate(why) if reason), f"items: {error}")
+            raise HeadwaterError(told) from None
         return Samples(self.domain, [self.codec.decode(a) for a in arrays], wishes, list(range(len(x))), seed, self.name)
 
     def infill(
@@ -172,12 +221,15 @@ class Generator:
         *,
         seed: int = 0,
         wishes: Sequence[Any] | None = None,
+        guidance: float | None = None,
         temperature: float = 1.0,
+        steps: int | None = None,
         **knobs: Any,
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew."""
         self.need("infill")
-        check_steer(1.0, temperature, 1.0, None)
+        guidance = self._pressed(guidance, wishes, knobs)
+        self._check_steer(guidance, temperature, 1.0, steps)
         x, keep = self.encode(items), torch.from_numpy(np.asarray(mask, dtype=bool))
         if keep.shape != x.shape:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
@@ -187,7 +239,8 @@ class Generator:
         def draw(rows: Tensor, context: Context) -> Tensor:
             kept = Kept(take(x, rows).to(self.device), take(keep, rows).to(self.device))
             bound = None if constraint is None else [constraint] * len(rows)
-            return self.model.family.infill(kept, noise.rows(rows), context, Steer(temperature=temperature, constraints=bound))
+            steer = Steer(guidance, temperature, steps=steps, constraints=bound)
+            return self.model.family.infill(kept, noise.rows(rows), context, steer)
 
         try:
             arrays = list(self.tiles(range(len(x)), asked, draw))
@@ -211,17 +264,19 @@ class Generator:
         tile: int | None = None,
     ) -> Posterior:
         """The posterior of x given y = A x + noise, for ``y`` (rows, *operator.range) in the units of the space, of any size: the
-        network works in windows (default: the space's own size) that share ``overlap`` cells
-        (default: a quarter), ``tile`` at a time. ``noise`` has
-        one key a row (default: rows of ``seed``). See :func:`headwater.restore.posterior.restore`."""
+        network works in windows (default: the space's own size) that share ``overlap`` cells (default: a quarter), ``tile`` at a
+        time. ``noise`` has one key a row (default: rows of ``seed``). See :func:`headwater.restore.posterior.restore` and, for a
+        model that answers in one pass, :func:`headwater.restore.one_pass.one_pass`."""
         self.need("restore")
+        from headwater.restore.one_pass import one_pass
         from headwater.restore.posterior import restore
         from headwater.restore.windows import Windows
 
         family: Any = self.model.family
+        answers = hasattr(family, "answer")
 
         def prior(x: Tensor, sigma: Tensor, context: Context | None) -> Tensor:
-            found: Tensor = family.denoise(x, sigma, context)
+            found: Tensor = family.answer(x, context) if answers else family.denoise(x, sigma, context)
             return found
 
         size = tuple(window or self.model.space.shape[1:])
@@ -231,6 +286,10 @@ class Generator:
         asks = self.model.conditioner(self.model.conditions([self.domain.Wish()] * len(y)))  # for nothing: every field absent
         if asks.cells is not None:
             asks = replace(asks, cells=asks.cells.new_zeros(len(y), asks.cells.shape[1], *operator.domain[1:]))
+        if answers:
+            if draws and family.critic is None:
+                raise HeadwaterError(f"draws: {self.name} knows the mean alone; expected 0, got {draws}")
+            return one_pass(y.to(self.device), operator, law, lifted, keys, asks, draws)
         return restore(y.to(self.device), operator, law, lifted, keys, context=asks, draws=draws, steps=steps)
 
     @torch.no_grad()
@@ -256,6 +315,103 @@ class Generator:
                     stderr = torch.zeros(len(x), dtype=torch.float64) if stderr is None else stderr
                     stderr[rows] = found.stderr[: len(rows)].double().cpu()
         return Likelihood(value, kind, stderr)
+
+    # --- latents --------------------------------------------------------------------------------------------------
+
+    def latents(self, items: Sequence[Any], *, wishes: Sequence[Any] | None = None, **knobs: Any) -> Tensor:
+        """Where the model's encoder takes each item, (items, *latent shape) in fp32: for a variational autoencoder the mean, for a
+        flow the noise that the item came from. Raises :class:`MissingVerb` for a model without."""
+        x = self.encode(items)
+        asked = self._asked(len(x), wishes, knobs)
+
+        def read(rows: Tensor, context: Context) -> Tensor:
+            return self.model.family.encode(take(x, rows).to(self.device), context)
+
+        try:
+            return torch.from_numpy(np.stack(list(self.tiles(range(len(x)), asked, read))))
+        except NotImplementedError:
+            raise MissingVerb(
+                f"{self.name} cannot take items to a latent; variational autoencoders, flows and models over a latent can"
+            ) from None
+
+    def from_latents(
+        self,
+        z: Tensor,
+        *,
+        seed: int = 0,
+        same_draw: bool = False,
+        wishes: Sequence[Any] | None = None,
+        guidance: float = 1.0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        steps: int | None = None,
+        **knobs: Any,
+    ) -> Samples:
+        """An item for each latent of ``z``, which is as :meth:`latents` gives it; standard normal ones give samples. Where decoding
+        draws, ``same_draw`` gives every row the same randomness, so that only the latent makes a difference."""
+        space = self.model.family.latent
+        if space is None:
+            raise MissingVerb(f"{self.name} has no latent; variational autoencoders, GANs, flows and models over a latent have")
+        if tuple(z.shape[1:]) != space.shape:
+            raise HeadwaterError(f"latents: expected shape (items, {', '.join(map(str, space.shape))}); got {tuple(z.shape)}")
+        self._check_steer(guidance, temperature, top_p, steps)
+        asked, noise, constraint = self._asked(len(z), wishes, knobs), Noise(seed).fold("decode"), self.codec.constraint()
+
+        def write(rows: Tensor, context: Context) -> Tensor:
+            steer = Steer(guidance, temperature, top_p, steps, None if constraint is None else [constraint] * len(rows))
+            keys = noise.rows(torch.zeros_like(rows) if same_draw else rows)
+            return self.model.family.decode(take(z, rows).to(self.device), keys, context, steer)
+
+        items = [self.codec.decode(array) for array in self.tiles(range(len(z)), asked, write)]
+        return Samples(self.domain, items, asked, list(range(len(z))), seed, self.name)
+
+    def interpolate(self, a: Any, b: Any, steps: int = 9, *, seed: int = 0, temperature: float = 0.1, **knobs: Any) -> Samples:
+        """``steps`` items on the way from item ``a`` to item ``b`` as :class:`~headwater.samples.Samples`, in order; the first and
+        the last are what the model makes of the two latents themselves.
+
+        The way is an arc between them (:func:`slerp`), since normal latents lie near a sphere and a straight line leaves it
+        (White, 2016, "Sampling generative networks", https://arxiv.org/abs/1609.04468). Raises :class:`MissingVerb` for a model
+        that cannot take items to a latent."""
+        if steps < 2:
+            raise HeadwaterError(f"steps: expected at least 2, the two ends; got {steps}")
+        ends = self.latents([a, b], **knobs)
+        z = torch.stack([slerp(ends[0], ends[1], t) for t in torch.linspace(0, 1, steps, dtype=torch.float64).tolist()])
+        return self.from_latents(z, seed=seed, same_draw=True, temperature=temperature, **knobs)
+
+    def optimise(
+        self,
+        objective: Callable[[Any], float],
+        budget: int,
+        *,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        best: int = 10,
+        start: Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
+        save_seconds: float = 10.0,
+        progress: Progress = lambda done, total: None,
+        **knobs: Any,
+    ) -> Optimum:
+        """The ``best`` items that at most ``budget`` calls of ``objective`` find (higher is better), from the items of ``start`` if
+        there are any, by the search that suits the family (``options`` are its own, see :mod:`headwater.optimise`). An item for
+        which the objective raises an error or gives no finite number has no score; the search goes on. With a ``folder`` a killed
+        search is taken up there by the same call, and so is a finished one with a larger budget."""
+        self.need("optimise")
+        from headwater.optimise import optimise
+
+        return optimise(
+            self,
+            objective,
+            budget,
+            seed=seed,
+            folder=None if folder is None else Path(folder),
+            best=best,
+            start=start,
+            wish=self.wish(**knobs),
+            options=options,
+            save_seconds=save_seconds,
+            progress=progress,
+        )
 
     # --- between items and tensors --------------------------------------------------------------------------------
 
@@ -323,13 +479,18 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
     return x[rows.clamp(max=len(x) - 1)]
 
 
-def check_steer(guidance: float, temperature: float, top_p: float, steps: int | None) -> None:
-    """Raises :class:`HeadwaterError` naming the flag that is out of range."""
-    for flag, value, good, want in (
-        ("--guidance", guidance, 0 <= guidance <= 50, "a number from 0 to 50"),
-        ("--temperature", temperature, 0 < temperature <= 10, "a number above 0, at most 10"),
-        ("--top-p", top_p, 0 < top_p <= 1, "a number above 0, at most 1"),
-        ("--steps", steps, steps is None or 1 <= steps <= 10000, "a whole number from 1 to 10000"),
-    ):
-        if not good:
-            raise HeadwaterError(f"{flag}: expected {want}; got {value}")
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """The point at share ``t`` of the arc from ``a`` to ``b``: [sin((1 - t) Ω) a + sin(t Ω) b] / sin Ω with Ω the angle between
+    them. On a straight line through the origin, where no arc is nearest, the point of that line.
+
+    >>> slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 0.5).tolist()
+    [0.7071067690849304, 0.7071067690849304]
+    """
+    if t in (0.0, 1.0):
+        return a if t == 0.0 else b
+    x, y = a.double().flatten(), b.double().flatten()
+    cosine = float(x @ y / (x.norm() * y.norm()).clamp(min=1e-30))
+    angle = math.acos(max(-1.0, min(1.0, cosine)))
+    if math.sin(angle) < 1e-6:
+        return a + t * (b - a)
+    return ((math.sin((1 - t) * angle) * a.double() + math.sin(t * angle) * b.double()) / math.sin(angle)).to(a.dtype)

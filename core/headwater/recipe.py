@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import HeadwaterError
-from headwater.spaces import Space
+from headwater.spaces import Space, Tokens
 
 if TYPE_CHECKING:
     from headwater.domain import Domain
 
-FamilyName = Literal["autoregressive", "diffusion"]
+FamilyName = Literal["autoregressive", "diffusion", "flow", "vae", "masked_diffusion", "gan", "spline_flow"]
 Size = Literal["s", "m", "l"]
 
 
@@ -59,11 +60,13 @@ class Recipe(Part):
     """One model. ``network`` is its family's main network, ``networks`` those of its other roles; ``labels`` is how many training
     rows ``describe`` labels (None: all); ``given`` names the array fields that are filled by the domain in training; ``tile`` is
     the rows of one network call when the model is used, ``guidance`` how hard it is pressed to obey its knobs unless a user says
-    otherwise."""
+    otherwise. With an ``autoencoder``, a model of the same domain and codec (its name, such as "vae", or its folder), the family
+    learns that model's latent."""
 
     summary: str = ""
     codec: str
     family: FamilyName
+    autoencoder: str = ""
     network: NetworkChoice
     networks: dict[str, NetworkChoice] = {}
     options: dict[str, Any] = {}
@@ -137,28 +140,57 @@ class _Folder(Mapping[str, Recipe]):
 
 #: (family, space): the fields of the core's own recipe, for domains that bring none.
 DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
-    ("autoregressive", "Tokens"): {"network": {"name": "transformer", "options": {"width": 128, "layers": 4, "heads": 4}}},
+    ("autoregressive", "Tokens"): {
+        "network": {"name": "transformer", "options": {"width": 128, "layers": 4, "heads": 4, "activation": "squared_relu"}}
+    },
     ("diffusion", "Grid"): {"network": {"name": "unet", "options": {"widths": (32, 64)}}},
     ("diffusion", "Vector"): {"network": {"name": "mlp", "options": {"width": 256}}},
+    ("gan", "Grid"): {"network": {"name": "convolutional"}, "training": {"betas": (0.0, 0.99)}},
+    ("gan", "Vector"): {"network": {"name": "mlp", "options": {"width": 256, "layers": 3}}, "training": {"betas": (0.0, 0.99)}},
+    ("masked_diffusion", "Tokens"): {"network": {"name": "transformer", "options": {"width": 128, "layers": 4, "heads": 4}}},
+    ("flow", "Grid"): {"network": {"name": "unet", "options": {"widths": (32, 64)}}},
+    ("flow", "Vector"): {"network": {"name": "mlp", "options": {"width": 256}}},
+    ("spline_flow", "Grid"): {"network": {"name": "coupling", "options": {"transforms": 4, "bins": 4}}},
+    ("spline_flow", "Vector"): {"network": {"name": "autoregressive"}},
+    ("vae", "Grid"): {"network": {"name": "convolutional"}, "options": {"latent": 32}},
+    ("vae", "Tokens"): {
+        "network": {"name": "recurrent", "options": {"width": 256, "layers": 1}},
+        "options": {"latent": 64, "free_bits": 0.1},
+        "networks": {"encoder": {"name": "recurrent", "options": {"width": 256}}},
+    },
+    ("vae", "Vector"): {"network": {"name": "mlp", "options": {"width": 128}}, "options": {"latent": 4, "free_bits": 0.25}},
 }
 
+#: Besides what a family over ``Vector`` has, what it wants over a latent, whose numbers have a standard deviation of one.
+LATENT: dict[str, dict[str, Any]] = {"diffusion": {"options": {"data": 1.0}}, "flow": {"options": {"data": 1.0}}}
 
-def default(family: str, codec: str, space: Space, data: str) -> Recipe | None:
-    """The core's own recipe for a family over a space, None where the family does not live there."""
+
+def default(family: str, codec: str, space: Space, data: str, autoencoder: str = "") -> Recipe | None:
+    """The core's own recipe for a family over a space, None where the family does not live there. A family of ``Vector`` that does
+    not live on ``Tokens`` reaches them by the latent of an ``autoencoder``."""
+    made: dict[str, Any] = {"codec": codec, "family": family, "data": data}
     fields = DEFAULTS.get((family, type(space).__name__))
-    return None if fields is None else Recipe.model_validate({"codec": codec, "family": family, "data": data, **fields})
+    if fields is None and autoencoder and isinstance(space, Tokens) and (fields := DEFAULTS.get((family, "Vector"))):
+        made["autoencoder"] = autoencoder
+        fields = copy.deepcopy(fields)
+        merge(fields, LATENT.get(family, {}))
+    return None if fields is None else Recipe.model_validate({**made, **fields})
 
 
 def recipes(domain: Domain[Any, Any]) -> dict[str, Recipe]:
     """A domain's recipes by name: its own and, for each family and codec that has none, the core's default, named after the
-    family (and the codec, from the second one on)."""
+    family (and the codec, from the second one on). Those over a latent take that of the codec's first variational autoencoder."""
     found = dict(domain.recipes)
     data = next(iter(domain.datasets), "")
-    for family in FamilyName.__args__:  # type: ignore[attr-defined]
-        for codec_name, codec in domain.codecs.items():
+    families: tuple[str, ...] = FamilyName.__args__  # type: ignore[attr-defined]
+    for family in sorted(families, key=lambda name: name != "vae"):
+        lives = {name: (family, type(codec.space).__name__) in DEFAULTS for name, codec in domain.codecs.items()}
+        for codec_name in sorted(lives, key=lives.__getitem__, reverse=True):  # those by a latent come last
             if any(r.family == family and r.codec == codec_name for r in found.values()):
                 continue
-            recipe = default(family, codec_name, codec.space, data)
+            latent = next((name for name, r in found.items() if r.family == "vae" and r.codec == codec_name), "")
+            recipe = default(family, codec_name, domain.codecs[codec_name].space, data, latent)
             if recipe is not None:
                 found[family if family not in found else f"{family}-{codec_name}"] = recipe
-    return found
+    defaults = [name for name in found if name not in domain.recipes]
+    return {**domain.recipes, **{name: found[name] for name in sorted(defaults, key=lambda n: families.index(found[n].family))}}

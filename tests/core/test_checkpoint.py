@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -88,6 +89,12 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def needing(folder: Path, *needs: Any) -> None:
+    """Name an autoencoder; without one, the model itself."""
+    own = {"name": folder.name, "sha256": json.loads((folder / CONFIG).read_text())["sha256"]}
+    rewrite(folder, autoencoder=needs[0] if needs else own)
+
+
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another version": (lambda f: rewrite(f, format=99), r"model format 99, this Headwater reads 1; train it again"),
     "no version": (lambda f: rewrite(f, format=None), r"model format None, this Headwater reads 1"),
@@ -102,6 +109,12 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "keys missing": (lambda f: rewrite(f, domain=None, verbs=None), r"config.json: lacks domain, verbs; copy"),
     "another space": (lambda f: rewrite(f, space=to_json(Tokens(9, 6))), r"does not fit the weights: tensor"),
     "an unknown space": (lambda f: rewrite(f, space={"kind": "sphere"}), r"does not fit the weights: unknown space 'sphere'"),
+    "an autoencoder that is itself": (needing, r"does not fit the weights: autoencoder: model is itself a model over a latent"),
+    "an autoencoder that is a list": (lambda f: needing(f, ["sha256"]), r"autoencoder: expected an object; got \['sha256'\]"),
+    "an autoencoder of numbers": (lambda f: needing(f, {"name": 1, "sha256": []}), r"a name and a sha256; got 1 and \[\]"),
+    "an autoencoder without a domain": (lambda f: (needing(f), rewrite(f, domain=[])), r"does not fit the weights"),
+    "a space of text": (lambda f: rewrite(f, space="sphere"), r"does not fit the weights"),
+    "too deep a configuration": (lambda f: (f / CONFIG).write_text("[" * 10**5), r"config.json: unreadable"),
     "a recipe with a field too many": (
         lambda f: rewrite(f, recipe={**json.loads((f / CONFIG).read_text())["recipe"], "depth": 1}),
         r"does not fit the weights: .*depth",
@@ -141,6 +154,23 @@ def test_a_configuration_is_read_without_weights_and_figures_are_optional(good: 
     assert checkpoint.read_metrics(folder) == {}
     (folder / METRICS).unlink()
     assert checkpoint.read_metrics(folder) == {}
+
+
+@pytest.mark.parametrize(("network", "family"), [("coupling", "spline_flow"), ("mlp", "gan"), ("mlp", "diffusion")])
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_weights_are_rounded_and_scales_are_not(network: str, family: str, dtype: str, tmp_path: Path) -> None:
+    domain, recipe = toys.Points(), toys.recipe("points", network, family=family)
+    model = toys.model(domain, recipe)
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.full_like(buffer, 1 / 3))
+    about = {"domain": "points", "name": "m", "recipe": recipe, "data": "points", "data_hash": "none", "command": "none"}
+    checkpoint.save(model, tmp_path / "m", dtype=dtype, **about)
+    loaded = checkpoint.load(tmp_path / "m", domain.networks)[0]
+    assert list(model.buffers())
+    for (name, before), after in zip(model.named_buffers(), loaded.buffers(), strict=True):
+        assert torch.equal(before, after), name
+    assert not all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_list_shows_models_pipelines_recipes(words: ModuleType, capsys: Capture)
     block = out[out.index("words  words over five letters") :]
     assert "letters" in block and "sample" in block and "echo" in block and "diffusion over counts" in block
     found = json.loads(hw(capsys, "list --json")[0])["words"]
-    assert found["models"]["letters"]["verbs"] == ["infill", "sample", "score"]
+    assert found["models"]["letters"]["verbs"] == ["infill", "optimise", "sample", "score"]
     assert found["recipes"]["letters"] == "letters one by one"
 
 
@@ -246,11 +246,12 @@ BAD = [
     ("words echo zeros.txt", "zeros.txt: expected a text file; this one holds zeros"),
     ("words echo empty.txt", "SOURCE: nothing to work on"),
     ("words echo --example --times 99", "--times: expected a whole number from 1 to 9; got '99'"),
-    ("train words leters", "RECIPE: unknown recipe 'leters'; did you mean 'letters'?"),
+    ("train words leters", "RECIPE: unknown recipe 'leters'; did you mean 'letters' or 'gan-letters'?"),
     ("train words", "words has: letters, diffusion"),
     ("train wordz letters", "unknown domain 'wordz'"),
     ("train words letters --size l", "--size: this recipe has s; got 'l'"),
     ("train words letters --steps 0", "training.steps"),
+    ("train words letters --devices 9999", "--devices: expected 1 to"),
     ("train words --from letters --data absent.txt", "--data: no such file: absent.txt"),
     ("evaluate words/nothing", "unknown model 'nothing'"),
     ("evaluate words/letters -o no/where/x.json", "-o no/where/x.json: expected a file in a folder that can be written"),

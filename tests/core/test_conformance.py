@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import random
 import sys
 import time
@@ -372,6 +373,18 @@ def a_constraint_that_forbids_real_items() -> Any:
     )
 
 
+@caught_by("verbs_answer-line")
+def a_network_with_a_pole() -> Any:
+    """At a noise level of a tenth, where no step of the sampler falls."""
+    level_there = math.log(0.1) / 4
+
+    def forward(self: Any, good: Any, x: Any, level: Any, context: Any) -> Any:
+        out = good(x, level, context)
+        return out.masked_fill(((level - level_there).abs() < 1e-4)[:, None, None], math.inf)
+
+    return network(forward)
+
+
 # --- the faults are caught ----------------------------------------------------------------------------------------------
 
 
@@ -433,6 +446,49 @@ def test_a_heavy_import_is_caught(line: str, light: bool, tmp_path: Path, monkey
         sys.modules.pop("tensorflow", None)
 
 
+def unconstrained(good: Any, self: Any, *asked: Any) -> Any:
+    return good(self, *asked[:-1], dataclasses.replace(asked[-1], constraints=None))
+
+
+def forgetful(good: Any, self: Any, kept: Any, *rest: Any) -> Any:
+    return good(self, dataclasses.replace(kept, mask=kept.mask & False), *rest)
+
+
+def no_number(good: Any, *asked: Any) -> Any:
+    found = good(*asked)
+    return dataclasses.replace(found, value=math.nan * found.value)
+
+
+#: Faults of a family: the verb, what becomes of it, what the kit says.
+CORE_FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "neighbours outside the constraint": ("vary", unconstrained, "what vary gives breaks the codec's constraint"),
+    "fillings outside the constraint": ("infill", unconstrained, "what infill gives breaks the codec's constraint"),
+    "kept cells that change": ("infill", forgetful, "infill changes cells"),
+    "an item that varies by itself": ("vary", lambda good, self, x, s, *rest: good(self, x, 1.0, *rest), "vary at strength 0"),
+    "no likelihood": ("score", no_number, "not finite"),
+}
+
+
+@pytest.mark.parametrize("fault", [None, *CORE_FAULTS])
+def test_every_verb_is_asked(fault: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headwater.families.masked_diffusion import MaskedDiffusion
+
+    chain = Beads.recipes["chain"].model_dump(exclude={"given"})
+    transformer = {"name": "transformer", "options": {"width": 16, "layers": 1, "heads": 2}}
+    hidden = Recipe.model_validate({**chain, "family": "masked_diffusion", "network": transformer})
+    check = Check("verbs_answer", recipe_checks.verbs_answer, "hidden")
+    if fault is not None:
+        verb, wrong, _ = CORE_FAULTS[fault]
+        good = getattr(MaskedDiffusion, verb)
+        monkeypatch.setattr(MaskedDiffusion, verb, lambda self, *asked: wrong(good, self, *asked))
+    with Subject(mutant(recipes={"hidden": hidden}, pipelines=())) as subject:
+        if fault is None:
+            assert check(subject) is None
+        else:
+            with pytest.raises(AssertionError, match=CORE_FAULTS[fault][2]):
+                check(subject)
+
+
 # --- the kit itself -----------------------------------------------------------------------------------------------------
 
 
@@ -468,6 +524,24 @@ def test_a_large_network_is_built_narrower() -> None:
     wide = {"name": "recurrent", "options": {"width": 2048, "layers": 2}}
     recipe = Recipe.model_validate({**Beads.recipes["chain"].model_dump(), "network": wide})
     assert 0 < _parameters(Beads(), scaled(Beads(), recipe)) < LARGE < _parameters(Beads(), recipe)
+
+
+def test_a_large_network_over_the_latent_of_a_folder_is_built_narrower(tmp_path: Path) -> None:
+    import toys
+
+    from headwater import checkpoint
+    from headwater.testing.subject import LARGE, _parameters
+
+    about = {"domain": "points", "name": "vae", "data": "points", "data_hash": "", "command": ""}
+    inner, wide = toys.autoencoder("points"), {"name": "mlp", "options": {"width": 2048, "layers": 2}}
+    checkpoint.save(toys.model(toys.Points(), inner), tmp_path / "vae", recipe=inner, **about)
+    recipe = toys.recipe("points", "mlp", autoencoder=str(tmp_path / "vae"), network=wide)
+    domain = type("Wide", (toys.Points,), {"recipes": {"wide": recipe}})()
+    with Subject(domain) as subject:
+        small = subject.recipe("wide")
+        assert small.network.options["width"] < 2048
+        before, after = (_parameters(domain, r, subject.autoencoder(r)) for r in (recipe, small))
+        assert 0 < after < LARGE < before
 
 
 def test_the_kit_leaves_no_cache_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,8 +105,9 @@ def test_every_family_has_a_default_where_it_lives() -> None:
 
 
 def test_a_domain_without_recipes_gets_the_cores(words: Any, spots: Any) -> None:
-    assert list(recipes(words)) == ["autoregressive", "autoregressive-pairs", "autoregressive-long"]
-    assert list(recipes(spots)) == ["diffusion"] and recipes(spots)["diffusion"].data == "spots"
+    assert list(recipes(words))[:3] == ["autoregressive", "autoregressive-pairs", "autoregressive-long"]
+    assert next(iter(recipes(spots))) == "diffusion" and recipes(spots)["diffusion"].data == "spots"
+    assert len(recipes(words)) == 3 * len({recipe.family for recipe in recipes(words).values()})  # each family by each codec
     words.recipes = {"mine": toys.recipe("words", "recurrent")}
-    assert list(recipes(words)) == ["mine", "autoregressive", "autoregressive-long"]
+    assert list(recipes(words))[:3] == ["mine", "autoregressive", "autoregressive-long"]
     assert toys.model(words, recipes(words)["autoregressive"]).space == toys.Pairs.space

@@ -195,7 +195,7 @@ def test_a_card_says_what_it_must(model: Path) -> None:
         "Words over five letters. They mean nothing.", "> For tests & nothing else.", "| `score` | exact log-likelihood |",
         "| `--length` | how long | 1 to 8 | letters |", "| `--initial` | first letter | a, b, c, d, e |  |",
         "- Licence: CC0", "- poetry", "4 steps of 8 items", "headwater train words letters",
-        "| long | 0.9123 ± 0.01 | 500 | higher is better | Folio 0.87 | a / b |",
+        "| long | 0.9123 ± 0.01 | 500 | higher | Folio 0.87 | a / b |",
         "Seed 3; `headwater evaluate x`; real items: words; torch 9.",
         "headwater words echo SOURCE --model path/to/this/folder -o out/",
     ):  # fmt: skip

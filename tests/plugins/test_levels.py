@@ -6,13 +6,17 @@ It is installed beside the developer's environment, in a folder that only these 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+
+from headwater.families import FAMILIES
 
 PLUGIN = Path(__file__).parent / "headwater_levels"
 ROOT = PLUGIN.parents[2]
@@ -56,6 +60,55 @@ def model(overlay: Path) -> str:
     run = overlay.parent / "run"
     headwater(overlay, ["train", "levels", "autoregressive", "--steps", "12", "--batch", "16", "-o", str(run)])
     return str(run / "model")
+
+
+#: Two steps of every recipe of the plug-in, its own and the core's defaults, on its packaged levels; then a level of each.
+EVERY_RECIPE = """
+import json, sys
+from pathlib import Path
+from headwater.generator import Generator
+from headwater.recipe import recipes
+from headwater.registry import find
+from headwater.train import Source, train
+
+domain, folder, models, made = find("levels"), Path(sys.argv[1]), {}, []
+found = recipes(domain)
+for name in sorted(found, key=lambda name: bool(found[name].autoencoder)):
+    recipe = found[name].at(steps=2, batch=8, warmup=0, validate_rows=8).model_copy(update={"tile": 2})
+    packaged, losses = domain.datasets[recipe.data].sample(), []
+    models[name] = train(
+        domain, recipe, folder / name, source=Source(packaged, packaged, recipe.data), autoencoder=models.get(recipe.autoencoder),
+        log_every=1, validate_every=1, tell=lambda step, loss, valid: losses.extend((loss, valid)),
+    )
+    model = Generator(domain, models[name], recipe, name)
+    (level,) = model.sample(1, seed=7, gaps=2, steps=4 if model.model.family.stepped else None).items
+    row = {"recipe": name, "family": recipe.family, "codec": recipe.codec, "losses": losses, "level": level}
+    made.append({**row, "page": domain.render(level)})
+print(json.dumps(made))
+"""
+
+
+def test_every_family_makes_levels(overlay: Path, tmp_path: Path) -> None:
+    done = python(overlay, "-c", EVERY_RECIPE, str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = json.loads(done.stdout)
+    assert {row["family"] for row in made} == set(FAMILIES)
+    for row in made:
+        assert len(row["losses"]) == 4 and all(map(math.isfinite, row["losses"])), row
+        lines = row["level"].split("\n")
+        assert [len(line) for line in lines] == [28] * 12 and set("".join(lines)) <= set("-#=^oSG"), row
+        assert "<svg" in row["page"], row
+        if row["codec"] == "columns":  # its constraint binds them all
+            assert row["level"].count("S") == row["level"].count("G") == 1, row
+
+
+def test_it_names_no_family_but_its_own_recipes() -> None:
+    package = PLUGIN / "headwater_levels"
+    named = {name: {name, module, cls} for name, (module, cls, _) in FAMILIES.items()}
+    own = {path.stem for path in (package / "recipes").glob("*.toml")}
+    words = {word for path in package.rglob("*.py") for word in re.findall(r"[\w.]+", path.read_text())}
+    assert words and {family for family, names in named.items() if names & words} <= own
+    assert not {word for word in words if word.startswith(("headwater.families", "headwater.networks", "torch"))}
 
 
 def test_it_is_listed_beside_the_others(overlay: Path) -> None:

@@ -21,6 +21,12 @@ def command(
     knobs: Annotated[
         bool, typer.Option("--knobs", help="Also ask for each property alone, low, middle and high, and see what comes.")
     ] = False,
+    audit: Annotated[
+        int,
+        typer.Option(
+            "--audit", help="Training items that the memorisation audit looks at; 0 skips it, and the two-sample test and coverage."
+        ),
+    ] = 10_000,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Write the figures as JSON; a model's card reads its metrics.json."),
@@ -31,20 +37,24 @@ def command(
     """A model's figures beside published ones."""
     if n < 1:
         raise HeadwaterError(f"-n: expected at least 1; got {n}")
+    if audit < 0:
+        raise HeadwaterError(f"--audit: expected 0 or more; got {audit}")
     writable(out)
     from headwater.cli.domain import check_device, model_name
 
     check_device(device)
+    from headwater.evaluate import command as line
     from headwater.evaluate import evaluate, obedience
     from headwater.generator import load
 
     generator = load(model, device)
     with terminal.Bar("sampling") as bar:
-        found = evaluate(generator, n, seed, progress=bar)
+        found = evaluate(generator, n, seed, audit=audit, progress=bar)
     # the folder that was named, not the shipped model that a trained one may be called after
-    found["command"] = f"headwater evaluate {model_name(generator, model)} -n {n} --seed {seed}"
+    found["command"] = line(model_name(generator, model), n, seed, audit)
     if knobs:
         found["knobs"] = obedience(generator, seed=seed)
+        found["command"] += " --knobs"
     text = json_text.dumps(found, indent=1, ensure_ascii=False) + "\n"
     if out is not None:
         write_file(out, text.encode())
@@ -67,16 +77,25 @@ def show(name: str, found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from headwater.report.figures import figures
+
     console = Console()
-    table = Table("metric", "ours", "n", "better", "published", "source", title=name, title_justify="left")
-    for metric, figure in found["metrics"].items():
-        stderr = f" ± {figure['stderr']:.2g}" if figure.get("stderr") else ""
-        published = ", ".join(f"{system} {value:.4g}" for system, value in figure["published"].items())
-        table.add_row(metric, f"{figure['value']:.4g}{stderr}", str(figure["n"]), figure["better"], published, figure["source"])
+    head, rows = figures(found["metrics"])
+    table = Table(title=name, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    shown = [i for i, column in enumerate(head) if column not in ("better", "source")]
+    for i in shown:
+        table.add_column(head[i], no_wrap=True)
+    arrow = {"higher": " ↑", "lower": " ↓"}
+    for row in rows:
+        better = arrow.get(row[head.index("better")], "")
+        table.add_row(*(row[i].replace(", ", "\n") + (better if i == 0 else "") for i in shown))
     console.print(table)
+    sources = dict.fromkeys(row[-1] for row in rows if row[-1])  # a column of them would leave no width for the figures
+    console.print("".join(f"published: {source}\n" for source in sources), end="", markup=False, highlight=False)
     if found.get("knobs"):
         asked = Table("knob", "quantile", "asked", "median made", "off, in std")
         for row in found["knobs"]:
             asked.add_row(row["knob"], *(f"{row[k]:.4g}" for k in ("quantile", "asked", "median", "off")))
         console.print(asked)
-    console.print(f"real items: {found['reference']}; seed {found['seed']}; {found['command']}", markup=False, highlight=False)
+    told = [f"real items: {found['reference']}", *found["notes"], f"seed {found['seed']}", found["command"]]
+    console.print("; ".join(told), markup=False, highlight=False)

@@ -12,7 +12,7 @@ from headwater import registry
 from headwater.checkpoint import WEIGHTS, read_config
 from headwater.domain import Domain
 from headwater.errors import HeadwaterError
-from headwater.recipe import recipes
+from headwater.recipe import Recipe, recipes
 from headwater.report.page import size
 
 
@@ -35,7 +35,7 @@ def describe(entry: registry.Entry) -> dict[str, Any]:
     if domain is None:
         return {"broken": entry.reason}
     try:
-        known = {name: recipe.summary or f"{recipe.family} over {recipe.codec}" for name, recipe in recipes(domain).items()}
+        known = {name: recipe.summary or over(recipe) for name, recipe in recipes(domain).items()}
     except HeadwaterError as error:
         known = {"broken": str(error)}
     return {
@@ -44,6 +44,11 @@ def describe(entry: registry.Entry) -> dict[str, Any]:
         "pipelines": {pipeline.name: pipeline.summary for pipeline in domain.pipelines},
         "recipes": known,
     }
+
+
+def over(recipe: Recipe) -> str:
+    """What a recipe without a summary is."""
+    return f"{recipe.family} over {recipe.codec}" + (f", on the latent of {recipe.autoencoder}" if recipe.autoencoder else "")
 
 
 def models(domain: Domain[Any, Any]) -> dict[str, Any]:

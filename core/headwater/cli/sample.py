@@ -22,7 +22,7 @@ Guidance = Annotated[
 ]
 Temperature = Annotated[float, typer.Option(help="Below 1 plays safe, above 1 is bolder.", rich_help_panel="Sampling")]
 TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens of this mass.", rich_help_panel="Sampling")]
-Steps = Annotated[int | None, typer.Option(help="Solver steps. Default: the model's own.", rich_help_panel="Sampling")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the sampler. Default: the model's own.", rich_help_panel="Sampling")]
 Start = Annotated[str | None, typer.Option(metavar="TEXT", help="How every item begins.", rich_help_panel="Sampling")]
 BatchSize = Annotated[
     int | None,
@@ -59,8 +59,7 @@ def build(domain: Domain[Any, Any]) -> Callable[..., Any]:
         run(domain, n, model, seed, out, json, settings, knobs, batch_size=batch_size, device=device)
 
     spaces = [codec.space for codec in domain.codecs.values()]
-    drop = [] if any(isinstance(s, Tokens) for s in spaces) else ["temperature", "top_p"]
-    drop += [] if any(not isinstance(s, Tokens) for s in spaces) else ["steps"]
+    drop = [] if any(isinstance(s, Tokens) for s in spaces) else ["top_p"]
     drop += [] if any(type(codec).prefix is not Codec.prefix for codec in domain.codecs.values()) else ["start"]
     more = flags.knob_parameters(domain.Wish, "Properties to ask for")
     return flags.signed(sample, more=more, drop=drop, help=f"New {domain.name}: {domain.summary}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from headwater.domain import Evaluation
 from headwater.errors import HeadwaterError
 from headwater.knobs import Field, Knob, fields
+from headwater.spaces import Grid
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -31,18 +33,30 @@ def fingerprint(generator: Generator) -> dict[str, Any]:
     }
 
 
-def evaluate(
-    generator: Generator, n: int = 1000, seed: int = 0, *, reference: int = 10_000, progress: Progress = lambda done, total: None
-) -> dict[str, Any]:
-    """The domain's metrics on ``n`` plain samples, beside real items of the validation split, and the mean likelihood of held-out
-    items where the model can score. Where the data are not here, the packaged sample stands in, and the figure says so.
+#: Training items that the memorisation audit looks at, unless told: seconds of work for fingerprints.
+TRAIN = 10_000
 
-    Returns ``{"metrics": {name: {...}}, "reference": …, "seed": …, "command": …, "fingerprint": {...}}``.
+
+def evaluate(
+    generator: Generator,
+    n: int = 1000,
+    seed: int = 0,
+    *,
+    reference: int = 10_000,
+    audit: int = TRAIN,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """The domain's metrics on ``n`` plain samples, beside real items of the validation split; the mean likelihood of held-out
+    items where the model can score; and the audits of :mod:`headwater.evaluate.audits`, memorisation over ``audit`` training items
+    (0: no audits). Where the data are not here, the packaged sample stands in, and the figure says so.
+
+    Returns ``{"metrics": {name: {...}}, "notes": [...], "reference": …, "seed": …, "command": …, "fingerprint": {...}}``.
     """
     domain = generator.domain
     held, where = held_out(generator, reference)
     found: dict[str, Any] = {}
-    if "sample" in generator.verbs and domain.metrics:
+    notes: list[str] = []
+    if "sample" in generator.verbs and (domain.metrics or audit):
         made = generator.sample(n, seed=seed, progress=progress)
         seen = Evaluation(made.items, made.wishes, held)
         for metric in domain.metrics:
@@ -55,19 +69,35 @@ def evaluate(
                     "source": metric.source,
                     "n": n,
                 }
+        if audit:
+            from headwater.evaluate.audits import audits
+
+            more, notes = audits(generator, made.items, held, where, seed, audit)
+            found |= more
     if "score" in generator.verbs:
         found |= likelihood(generator, held, seed, where)
     return {
         "metrics": found,
+        "notes": notes,
         "reference": where,
         "seed": seed,
-        "command": f"headwater evaluate {generator.name} -n {n} --seed {seed}",
+        "command": command(generator.name, n, seed, audit),
         "fingerprint": fingerprint(generator),
     }
 
 
+def command(name: str, n: int, seed: int, audit: int) -> str:
+    """The line that measures the same again."""
+    return f"headwater evaluate {name} -n {n} --seed {seed}" + (f" --audit {audit}" if audit != TRAIN else "")
+
+
 def held_out(generator: Generator, most: int) -> tuple[Sequence[Any], str]:
-    """Validation items of the recipe's data, at most ``most``, and what they are."""
+    """Validation items of the recipe's data, at most ``most`` and in random order, so that the first of them are like all of them
+    however the file is sorted; and what they are."""
+    import torch
+
+    from headwater.noise import Noise, permutation
+
     name = generator.recipe.data
     if name not in generator.domain.datasets:
         return [], "no data"
@@ -76,33 +106,29 @@ def held_out(generator: Generator, most: int) -> tuple[Sequence[Any], str]:
         rows, where = dataset.rows("valid"), f"{name}, validation split"
     except HeadwaterError:
         rows, where = dataset.sample(), f"{name}, packaged sample"
-    step = max(1, len(rows) // most)
-    return [rows[i] for i in range(0, len(rows), step)][:most], where
+    order = permutation(torch.arange(min(most, len(rows))), len(rows), Noise(0).fold("held-out"))
+    return [rows[i] for i in order.tolist()], where
 
 
 def likelihood(generator: Generator, items: Sequence[Any], seed: int, where: str, most: int = 256) -> dict[str, Any]:
-    """Mean log-likelihood of held-out items, in nats an item, with its standard error over items; viewed as in training."""
-    from headwater.noise import Noise
+    """Mean log-likelihood of held-out items, in nats an item, with its standard error over items; viewed as in training. Over a
+    grid with grey levels also in bits a dimension, −log₂ p / cells: a bound of the one is a bound of the other."""
+    from headwater.evaluate.audits import figure, viewed
 
-    keys = Noise(0).fold("held-out").rows(range(min(most, len(items))))
-    viewed = [generator.codec.view(item, keys[i : i + 1]) for i, item in enumerate(items[:most])]
-    if not viewed:
+    if not len(items):
         return {}
-    found = generator.score(viewed, seed=seed)
+    found = generator.score(viewed(generator, items[:most], "held-out"), seed=seed)
+    if found.kind == "none":
+        return {}
     value = found.value.numpy()
     error = float(value.std(ddof=1) / len(value) ** 0.5) if len(value) > 1 else 0.0
-    return {
-        "log_likelihood": {
-            "value": float(value.mean()),
-            "stderr": error,
-            "kind": found.kind,
-            "better": "higher",
-            "published": {},
-            "source": "",
-            "n": len(value),
-            "on": where,
-        }
-    }
+    about = {"kind": found.kind, "on": where}
+    out = {"log_likelihood": figure(float(value.mean()), "higher", len(value), stderr=error, **about)}
+    space = generator.model.space
+    if isinstance(space, Grid) and space.levels:
+        bits = 1 / (math.log(2) * math.prod(space.shape))
+        out["bits_per_dim"] = figure(float(-value.mean() * bits), "lower", len(value), stderr=error * bits, **about)
+    return out
 
 
 def bounds(knob: Field) -> tuple[float, float]:

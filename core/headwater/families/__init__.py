@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, tuple[str, str, tuple[type, ...]]] = {
     "autoregressive": ("headwater.families.autoregressive", "Autoregressive", (Tokens,)),
     "diffusion": ("headwater.families.diffusion", "Diffusion", (Grid, Vector)),
+    "gan": ("headwater.families.gan", "GAN", (Grid, Vector)),
+    "flow": ("headwater.families.flow", "Flow", (Grid, Vector)),
+    "spline_flow": ("headwater.families.spline_flow", "SplineFlow", (Grid, Vector)),
+    "vae": ("headwater.families.vae", "VAE", (Grid, Tokens, Vector)),
+    "masked_diffusion": ("headwater.families.masked_diffusion", "MaskedDiffusion", (Tokens,)),
 }
 
 

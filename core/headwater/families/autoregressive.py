@@ -74,6 +74,7 @@ class Autoregressive(Family):
     """
 
     name = "autoregressive"
+    guided = narrowed = True
 
     def __init__(self, space: Tokens, network: nn.Module, pooled: int = 0, cells: int = 0, patterns: Sequence[str] = ()) -> None:
         super().__init__(space)
@@ -103,18 +104,30 @@ class Autoregressive(Family):
     @property
     def verbs(self) -> Mapping[Verb, str]:
         infill = ", ".join(("prefix", *self.patterns))
-        return {"sample": "new items, token by token", "infill": f"keeps a {infill}", "score": "exact log-likelihood"}
+        return {
+            "sample": "new items, token by token",
+            "infill": f"keeps a {infill}",
+            "score": "exact log-likelihood",
+            "optimise": "policy gradient",
+        }
 
     # --- likelihood -----------------------------------------------------------------------------------------------
 
     def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
         """Mean negative log-likelihood in nats a token, ends included. With ``patterns``, half of the rows show kept cells."""
-        kept = None
-        if self.patterns:
-            mask = kept_mask(batch, self.patterns, noise.fold("pattern"))
-            kept = Kept(batch, mask & (noise.fold("shown").uniform(1) < 0.5)[:, :, None].to(batch.device))
-        log_prob, counted = self._log_probs(batch, context, kept)
+        log_prob, counted = self._log_probs(batch, context, self._shown(batch, noise))
         return -log_prob.sum() / counted.sum().clamp(min=1)  # every cell of a small batch may be kept
+
+    def weight(self, batch: Tensor, noise: Noise) -> Tensor:
+        """The tokens that the loss is a mean over."""
+        return self._counted(batch, self._shown(batch, noise)).sum()
+
+    def _shown(self, batch: Tensor, noise: Noise) -> Kept | None:
+        """What a training batch shows of itself."""
+        if not self.patterns:
+            return None
+        mask = kept_mask(batch, self.patterns, noise.fold("pattern"))
+        return Kept(batch, mask & (noise.fold("shown").uniform(1) < 0.5)[:, :, None].to(batch.device))
 
     def log_prob(self, x: Tensor, context: Context, kept: Kept | None = None) -> Tensor:
         """(rows, positions, streams) to (rows,): log-likelihood in nats, of the cells that are not kept where some are."""
@@ -131,11 +144,14 @@ class Autoregressive(Family):
             ],
             dim=-1,
         ).reshape(x.shape)
-        ended = (x == 0).all(dim=-1).long().cumsum(dim=1)
-        counted = (ended - (x == 0).all(dim=-1).long() == 0)[..., None].expand(x.shape)  # the item and its first end
-        if kept is not None:
-            counted = counted & ~kept.mask
+        counted = self._counted(x, kept)
         return -out * counted, counted
+
+    def _counted(self, x: Tensor, kept: Kept | None) -> Tensor:
+        """Whose likelihood is asked for: the item and its first end, without what is kept."""
+        ended = (x == 0).all(dim=-1).long().cumsum(dim=1)
+        counted = (ended - (x == 0).all(dim=-1).long() == 0)[..., None].expand(x.shape)
+        return counted if kept is None else counted & ~kept.mask
 
     def _embed(self, x: Tensor) -> Tensor:
         out: Tensor = self.embed[0](x[..., 0])
@@ -190,6 +206,8 @@ class Autoregressive(Family):
         # Kept cells hold where they are tokens of the item; a kept cell still to come forbids the end.
         pending = None if kept is None else (kept.mask & (kept.values != 0)).any(dim=-1).flip(1).cumsum(1).flip(1) > 0
         walks = [Walk(c) for c in steer.constraints or ()]
+        if kept is not None and steer.constraints is not None:
+            check_beginnings(kept, steer.constraints)
 
         state = self.network.start(copies * rows, added, length)
         x = torch.zeros(rows, length, streams, dtype=torch.long, device=device)
@@ -211,14 +229,42 @@ class Autoregressive(Family):
                 if kept is not None:
                     token = torch.where(kept.mask[:, t, s], kept.values[:, t, s], token)
                 x[:, t, s] = torch.where(done, 0, token)
-                for walk, value, over in zip(walks, x[:, t, s].tolist(), done.tolist(), strict=False):
-                    if not over:
-                        walk.step(value)
+                if walks:
+                    follow(walks, x[:, t, s], done)
             done = done | (x[:, t] == 0).all(dim=-1)
-            if bool(done.all()):
+            if finished(done, t):
                 break
             previous = self._embed(x[:, t]).repeat(copies, 1)
         return x
+
+
+def check_beginnings(kept: Kept, constraints: Sequence[Constraint | None]) -> None:
+    """Raises ``ValueError`` where the cells that a row keeps at its beginning, in the order of generation, begin no item that its
+    constraint accepts. Of cells kept farther on it is not known before they are reached."""
+    length = kept.values.shape[1]
+    for values, mask, constraint in zip(kept.values.tolist(), kept.mask.tolist(), constraints, strict=False):
+        if constraint is None:
+            continue
+        walk = Walk(constraint)
+        for t, (position, known) in enumerate(zip(values, mask, strict=True)):
+            for token, told in zip(position, known, strict=True):
+                if not told:
+                    break
+                if not constraint.allowed(walk.state, length - t)[token]:
+                    raise ValueError("no item that the constraint accepts has the kept cells")
+                walk.step(token)
+            if not all(known) or not any(position):
+                break
+
+
+#: How often a device is asked whether all rows have ended: each answer waits until it has caught up, each question not asked may
+#: cost as many positions of rows that have. A CPU answers at once.
+ASK = 16
+
+
+def finished(done: Tensor, t: int) -> bool:
+    """Whether to stop after position ``t``. Rows that have ended stay as they are, so it changes no byte when this is noticed."""
+    return (done.device.type == "cpu" or t % ASK == ASK - 1) and bool(done.all())
 
 
 def draw(logits: Tensor, uniform: Tensor, top_p: float, allowed: Tensor | None) -> Tensor:
@@ -247,6 +293,13 @@ class Walk:
     def step(self, token: int) -> None:
         if self.constraint is not None:
             self.state = self.constraint.step(self.state, token)
+
+
+def follow(walks: Sequence[Walk], tokens: Tensor, done: Tensor) -> None:
+    """Each row's walk one token on. Constraints are Python objects, so a device is waited for here, and only here."""
+    for walk, value, over in zip(walks, tokens.tolist(), done.tolist(), strict=False):
+        if not over:
+            walk.step(value)
 
 
 def constraint_mask(walks: Sequence[Walk], shape: torch.Size, remaining: int, done: Tensor) -> Tensor:

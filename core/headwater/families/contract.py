@@ -82,12 +82,13 @@ class GridNet(Protocol):
 
 @runtime_checkable
 class BidirectionalNet(Protocol):
-    """A sequence network whose output at every position sees all inputs."""
+    """A sequence network whose output at every position sees all inputs inside its item."""
 
     width: int
 
-    def __call__(self, inputs: Tensor, context: Context) -> Tensor:
-        """(rows, positions, width) to (rows, positions, width)."""
+    def __call__(self, inputs: Tensor, inside: Tensor, context: Context) -> Tensor:
+        """(rows, positions, width) to (rows, positions, width). What stands where ``inside`` (rows, positions) is False changes
+        nothing that stands where it is True."""
         ...
 
 
@@ -142,7 +143,19 @@ class Family(ABC):
     """A plain class that holds ``nn.Module`` parts: an ``nn.Module`` itself would let misspelt methods through the type checker."""
 
     name: ClassVar[str]
-    players: ClassVar[tuple[str, ...]] = ("model",)
+    players: tuple[str, ...] = ("model",)
+    #: Players whose losses are computed in fp32 whatever the precision.
+    precise: tuple[str, ...] = ()
+    #: Players whose losses take derivatives of derivatives, which torch.compile cannot.
+    uncompiled: tuple[str, ...] = ()
+    #: Whether ``Steer.steps`` means anything to it.
+    stepped: bool = False
+    #: Whether ``Steer.guidance`` does: what it says with and without a condition can be mixed.
+    guided: bool = False
+    #: Whether ``Steer.top_p`` does: it draws tokens, or levels, from their probabilities.
+    narrowed: bool = False
+    #: Whether the arrays given to a row are the question itself, so that training never hides them.
+    needs_given: bool = False
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -162,7 +175,8 @@ class Family(ABC):
         """The trainable modules, by name: the keys of a model file begin with them."""
 
     def team(self, player: str) -> Sequence[str]:
-        """Which parts a player trains, each in its own turn of a step."""
+        """Which parts a player trains, each in its own turn of a step. What embeds the conditions is trained by the first player;
+        the others read it as it is."""
         return list(self.parts())
 
     def begin(self, x: Tensor, context: Context, noise: Noise) -> None:  # noqa: B027 (most families need nothing of it)
@@ -171,6 +185,11 @@ class Family(ABC):
     @abstractmethod
     def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
         """A scalar to minimise by ``player`` on rows (rows, *space.shape)."""
+
+    def weight(self, batch: Tensor, noise: Noise) -> Tensor:
+        """How much a batch counts beside others of one step, a scalar: what its losses are means over, rows unless said otherwise.
+        ``noise`` is that of the loss."""
+        return batch.new_tensor(len(batch))
 
     @abstractmethod
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:

@@ -8,19 +8,24 @@ sampling by the probability-flow ODE, infilling and restoration by posterior sam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import lru_cache
+from itertools import pairwise, zip_longest
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from headwater.context import Context
 from headwater.families.contract import Family, GridNet, Kept, Likelihood, Maker, Steer, Verb
+from headwater.families.divergence import dequantised, log_normal, transport
+from headwater.families.observation import inside, levels_of, over_bins
 from headwater.noise import Noise
 from headwater.spaces import Grid, Space, Vector, cells
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
+#: What is said of rows at one noise level: D(x, σ), or the network's raw output.
+Ask = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,55 +41,97 @@ class Schedule:
     uniform: float = 0.0
 
 
-def karras(steps: int, low: float, high: float, rho: float = 7.0) -> Tensor:
-    """The ``steps`` + 1 decreasing levels of equation 5, the last one zero, in fp64.
+def karras(steps: int, low: float, high: float, rho: float = 7.0) -> list[float]:
+    """The ``steps`` + 1 decreasing levels of equation 5, the last one zero.
 
-    >>> karras(2, 0.002, 80.0).tolist()[::2]
+    >>> karras(2, 0.002, 80.0)[::2]
     [80.0, 0.0]
     """
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
-    sigmas = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
-    if steps > 0:
-        sigmas[0] = high
-    return torch.cat([sigmas, sigmas.new_zeros(1)])
+    first, last = high ** (1 / rho), low ** (1 / rho)
+    between = [(first + i / (steps - 1) * (last - first)) ** rho for i in range(1, steps)]
+    return [high, *between, 0.0] if steps > 0 else [0.0]
 
 
-def euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """First order: dx/dσ = (x − D(x, σ)) / σ."""
-    for now, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
-        x = x + (after - now) * (x - denoise(x, _level(x, now))) / now
-    return x
+class Stage(NamedTuple):
+    """One question, D = D(x, σ), and what follows: x' = keep·x + take·D + kept·x_before + taken·D_before, where "before" means
+    in the stage before. A solver is a table of stages, computed once for all rows."""
+
+    sigma: float
+    keep: float
+    take: float
+    kept: float = 0.0
+    taken: float = 0.0
 
 
-def heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Second order, algorithm 1 of Karras et al., 2022; the step to zero is Euler's."""
-    for now, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
-        slope = (x - denoise(x, _level(x, now))) / now
-        guess = x + (after - now) * slope
+def euler(sigmas: Sequence[float]) -> list[Stage]:
+    """First order: dx/dσ = (x − D(x, σ)) / σ, so x' = r x + (1 − r) D with r = σ'/σ."""
+    return [Stage(now, after / now, 1 - after / now) for now, after in pairwise(sigmas)]
+
+
+def heun(sigmas: Sequence[float]) -> list[Stage]:
+    """Second order, algorithm 1 of Karras et al., 2022: Euler's step, then, but for the step to zero, its correction by the mean of
+    both slopes, which comes to x' = x + c (D' − D) with c = (σ − σ') / 2σ'."""
+    table = []
+    for now, after in pairwise(sigmas):
+        table.append(Stage(now, after / now, 1 - after / now))
         if after > 0:
-            slope = (slope + (guess - denoise(guess, _level(x, after))) / after) / 2
-            guess = x + (after - now) * slope
-        x = guess
-    return x
+            c = (now - after) / (2 * after)
+            table.append(Stage(after, 1.0, c, taken=-c))
+    return table
 
 
-def dpm2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
+def dpm2m(sigmas: Sequence[float]) -> list[Stage]:
     """DPM-Solver++(2M): second order, one call a step. Lu et al., 2022, https://arxiv.org/abs/2211.01095, algorithm 2 with
-    α = 1. With λ = −ln σ and h = λ' − λ: x' = (σ'/σ) x − (e^{−h} − 1) [(1 + 1/2r) D − (1/2r) D_before], r = h_before/h."""
-    before: Tensor | None = None
-    span = 0.0
-    for now, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
-        clean = denoise(x, _level(x, now))
-        if after == 0.0:
-            return clean
-        h = math.log(now / after)
-        ahead = clean if before is None else clean + (clean - before) * (h / (2 * span))
-        x = (after / now) * x - math.expm1(-h) * ahead
-        before, span = clean, h
-    return x
+    α = 1. With λ = −ln σ and h = λ' − λ: x' = r x + (1 − r) [(1 + κ) D − κ D_before], r = σ'/σ = e^{−h}, κ = h / 2h_before; the
+    first and the last step are Euler's."""
+    table = []
+    span = math.inf
+    for now, after in pairwise(sigmas):
+        r = after / now
+        h = -math.log(r) if after > 0 else 0.0
+        k = h / (2 * span)
+        table.append(Stage(now, r, (1 - r) * (1 + k), taken=-(1 - r) * k))
+        span = h
+    return table
 
 
 SOLVERS = {"euler": euler, "heun": heun, "dpm2m": dpm2m}
+
+
+def solve(ask: Ask, x: Tensor, table: Sequence[Stage]) -> Tensor:
+    """``x`` at the level of the first stage taken to the end of the table."""
+    keep = torch.tensor([stage.keep for stage in table], dtype=x.dtype).to(x.device).unbind()  # half the price of a Python number
+    before = (x, x)
+    for (sigma, _, take, kept, taken), k in zip(table, keep, strict=True):
+        out = ask(x, sigma)
+        after = (k * x).add_(out, alpha=take)
+        if kept:
+            after.add_(before[0], alpha=kept)
+        if taken:
+            after.add_(before[1], alpha=taken)
+        before, x = (x, out), after
+    return x
+
+
+def scalings(sigma: float, data: float) -> tuple[float, float, float]:
+    """c_skip, c_out and c_in."""
+    norm = math.hypot(sigma, data)
+    return (data / norm) ** 2, sigma * data / norm, 1 / norm
+
+
+@lru_cache(maxsize=64)
+def preconditioned(solver: str, sigmas: tuple[float, ...], data: float) -> list[Stage]:
+    """A solver's table that asks the network F itself, in the scale of its inputs u = c_in x, with D = c_skip x + c_out F put into
+    the numbers: a stage costs no more than its sum. The last one ends in x."""
+    table, out = SOLVERS[solver](sigmas), []
+    behind = (0.0, 0.0, 1.0)
+    for stage, later in zip_longest(table, table[1:]):
+        c_skip, c_out, c_in = scalings(stage.sigma, data)
+        scale = 1.0 if later is None else scalings(later.sigma, data)[2]
+        keep, kept = (stage.keep + stage.take * c_skip) / c_in, (stage.kept + stage.taken * behind[0]) / behind[2]
+        out.append(Stage(stage.sigma, scale * keep, scale * stage.take * c_out, scale * kept, scale * stage.taken * behind[1]))
+        behind = c_skip, c_out, c_in
+    return out
 
 
 def _level(x: Tensor, sigma: float) -> Tensor:
@@ -95,10 +142,12 @@ class Diffusion(Family):
     """Over ``Grid`` and ``Vector``.
 
     D(x, σ) = c_skip x + c_out F(c_in x, c_noise), with c_skip = σd²/(σ²+σd²), c_out = σσd/√(σ²+σd²), c_in = 1/√(σ²+σd²) and
-    c_noise = ln(σ)/4; the loss is E ‖F − (x₀ − c_skip x)/c_out‖².
+    c_noise = ln(σ)/4; the loss is E ‖F − (x₀ − c_skip x)/c_out‖². Where grey levels are declared, x₀ is anywhere in its level's bin
+    (:func:`~headwater.families.observation.inside`).
     """
 
     name = "diffusion"
+    stepped = guided = True
 
     def __init__(
         self, space: Grid | Vector, network: nn.Module, schedule: Schedule = Schedule(), solver: str = "dpm2m", steps: int = 32
@@ -142,7 +191,7 @@ class Diffusion(Family):
         return self.schedule.data**2 / norm**2, sigma * self.schedule.data / norm, 1 / norm
 
     def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
-        s = self.schedule
+        s, batch = self.schedule, inside(batch, self.space, noise)
         draws = noise.fold("level")
         log_sigma = s.mean + s.std * draws.normal(1)[:, 0]
         if s.uniform:
@@ -158,20 +207,28 @@ class Diffusion(Family):
 
     # --- sampling -------------------------------------------------------------------------------------------------
 
-    def guided(self, context: Context, guidance: float) -> Denoise:
-        if guidance == 1.0 or context.null is None:
-            return lambda x, sigma: self.denoise(x, sigma, context)
-        both = context.doubled()
+    def asked(self, sigmas: Sequence[float], like: Tensor, context: Context, guidance: float = 1.0) -> Ask:
+        """F(u, σ) for every row of ``like`` at any of ``sigmas`` (but zero, where levels end). Guidance mixes what the network says
+        with and without the condition, and D is linear in that."""
+        levels, pressed = [s for s in sigmas if s > 0], guidance != 1.0 and context.null is not None
+        read, rows = (context.doubled(), 2 * len(like)) if pressed else (context, len(like))
+        coordinates = torch.tensor([math.log(s) / 4 for s in levels], dtype=like.dtype).to(like.device)
+        level = dict(zip(levels, coordinates[:, None].repeat(1, rows).unbind(), strict=True))
+        network = self.network
 
-        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            conditional, free = self.denoise(x.repeat(2, *[1] * (x.ndim - 1)), sigma.repeat(2), both).chunk(2)
-            return free + guidance * (conditional - free)
+        def ask(u: Tensor, sigma: float) -> Tensor:
+            out: Tensor = network(torch.cat([u, u]) if pressed else u, level[sigma], read).float()
+            if pressed:
+                conditional, free = out.chunk(2)
+                out = free + guidance * (conditional - free)
+            return out
 
-        return denoise
+        return ask
 
     def _solve(self, x: Tensor, high: float, context: Context, steer: Steer) -> Tensor:
-        sigmas = karras(steer.steps or self.steps, min(self.schedule.low, high / 2), high)
-        return SOLVERS[self.solver](self.guided(context, steer.guidance), x, sigmas)
+        sigmas, data = karras(steer.steps or self.steps, min(self.schedule.low, high / 2), high), self.schedule.data
+        ask = self.asked(sigmas, x, context, steer.guidance)
+        return solve(ask, scalings(high, data)[2] * x, preconditioned(self.solver, tuple(sigmas), data))
 
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
@@ -192,17 +249,18 @@ class Diffusion(Family):
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Any cells: ancestral steps in which the kept cells are replaced by their own noised values, each level visited
         ``VISITS`` times so that both sides agree (RePaint: Lugmayr et al., 2022, https://arxiv.org/abs/2201.09865)."""
-        denoise = self.guided(context, steer.guidance)
-        sigmas = karras(steer.steps or self.steps, self.schedule.low, self.schedule.high).tolist()
+        sigmas = karras(steer.steps or self.steps, self.schedule.low, self.schedule.high)
         shape = self.space.shape
         x = sigmas[0] * noise.fold("start").normal(*shape).to(kept.values.device)
-        for i, (now, after) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        ask = self.asked(sigmas, x, context, steer.guidance)
+        for i, (now, after) in enumerate(pairwise(sigmas)):
+            c_skip, c_out, c_in = scalings(now, self.schedule.data)
             for visit in range(VISITS if after > 0 else 1):
                 step = noise.fold("step", i, visit)
                 if visit:  # back up to the level just left
                     x = x + math.sqrt(now**2 - after**2) * step.fold("back").normal(*shape).to(x.device)
                 x = torch.where(kept.mask, kept.values + now * step.fold("kept").normal(*shape).to(x.device), x)
-                clean = denoise(x, _level(x, now))
+                clean = c_skip * x + c_out * ask(c_in * x, now)
                 ratio = (after / now) ** 2
                 spread = after * math.sqrt(1 - ratio)
                 x = clean + ratio * (x - clean) + spread * step.fold("down").normal(*shape).to(x.device)
@@ -221,63 +279,56 @@ class Diffusion(Family):
 
         −log p(x) ≤ KL(q(x_T) ‖ p) + ∫ E‖x − D(x + σn, σ)‖² σ⁻³ dσ + E[−log p(x | x at σ_low)].
 
-        With grey levels declared, x must be dequantised data and the figure is the discrete log-probability's bound."""
+        With grey levels declared it is the bound of the discrete log-probability: each level looks at another place in the bins."""
         s, n = self.schedule, cells(self.space)
         span = math.log(s.high / s.low)
         offset = noise.fold("levels").uniform(1).to(x.device)
-        terms = []
+        terms, given = [], x
         for i in range(levels):
             log_sigma = math.log(s.low) + span * (i + offset[:, 0]) / levels
             sigma = log_sigma.exp()
-            level = sigma.reshape(-1, *[1] * (x.ndim - 1))
+            level, x = sigma.reshape(-1, *[1] * (given.ndim - 1)), inside(given, self.space, noise.fold("bin", i))
             error = x - self.denoise(x + level * noise.fold("noise", i).normal(*self.space.shape).to(x.device), sigma, context)
-            terms.append(error.double().flatten(1).square().sum(1) / sigma.double() ** 2 * span)  # dσ/σ³ = dlnσ/σ²
-        integral = torch.stack(terms)
-        prior = x.double().flatten(1).square().sum(1) / (2 * s.high**2)
+            prior = x.double().flatten(1).square().sum(1) / (2 * s.high**2)
+            terms.append(prior + error.double().flatten(1).square().sum(1) / sigma.double() ** 2 * span)  # dσ/σ³ = dlnσ/σ²
+        found = torch.stack(terms)
         nearest = n / 2 * math.log(2 * math.pi * math.e * s.low**2)
-        value = -(prior + integral.mean(0) + nearest) - self._dequantised(n)
-        return Likelihood(value, "bound", integral.std(0) / math.sqrt(levels))
+        value = -(found.mean(0) + nearest) + dequantised(self.space)
+        return Likelihood(value, "bound", found.std(0) / math.sqrt(levels))
 
-    def log_prob_ode(self, x: Tensor, noise: Noise, context: Context, steps: int = 64, exact: bool | None = None) -> Likelihood:
-        """Integrate the probability-flow ODE and its divergence upwards by Heun's method (Song et al., 2021,
-        https://arxiv.org/abs/2011.13456, equation 39). ``exact`` computes the trace (default up to 64 cells); otherwise
-        Hutchinson's estimate with one Rademacher probe a row. An estimate: neither bound nor exact, for a learnt D."""
-        n = cells(self.space)
-        exact = n <= 64 if exact is None else exact
-        probe = noise.fold("probe").below(2, *self.space.shape).to(x) * 2 - 1
-        sigmas = karras(steps, self.schedule.low, self.schedule.high)[:-1].flip(0).tolist()
+    @torch.no_grad()
+    def log_prob_ode(
+        self,
+        x: Tensor,
+        noise: Noise,
+        context: Context,
+        steps: int = 32,
+        exact: bool | None = None,
+        probes: int = 1,
+        places: int = 4,
+    ) -> Likelihood:
+        """Integrate the probability-flow ODE and its divergence upwards (Song et al., 2021, https://arxiv.org/abs/2011.13456,
+        equation 39), by the angle θ = arctan(σ/σd), in which it is dy/dθ = −F(y, σ) for y = c_in x: at high noise, where by σ the
+        divergence falls as 1/σ, nothing is left to integrate. ``steps`` of fourth order, four calls each; ``exact`` computes the
+        trace (default up to 64 cells), otherwise ``probes`` estimate it. An estimate: neither bound nor exact, for a learnt D. With
+        grey levels declared it is the mean over ``places`` in the bins, with one probe each."""
+        s = self.schedule
+        low, high = math.atan(s.low / s.data), math.atan(s.high / s.data)
+        angles = [low + (high - low) * (i / steps) ** 2 for i in range(steps + 1)]
 
-        def slope(x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-            def field(x: Tensor) -> Tensor:
-                return (x - self.denoise(x, _level(x, sigma), context)) / sigma
+        def field(y: Tensor, angle: float) -> Tensor:
+            sigma = s.data * math.tan(angle)
+            c_skip, c_out, c_in = scalings(sigma, s.data)
+            return (c_skip / c_out / c_in) * y - self.denoise(y / c_in, _level(y, sigma), context) / c_out
 
-            jvp: Any = torch.func.jvp
-            if exact:
-                trace = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
-                for i in range(n):
-                    unit = torch.zeros_like(x).flatten(1)
-                    unit[:, i] = 1
-                    value, change = jvp(field, (x,), (unit.reshape(x.shape),))
-                    trace += change.flatten(1)[:, i].double()
-                return value, trace
-            value, change = jvp(field, (x,), (probe,))
-            return value, (change * probe).flatten(1).sum(1).double()
+        scale, probes = scalings(s.low, s.data)[2], 1 if levels_of(self.space) else probes
 
-        total = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
-        with torch.no_grad():
-            for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
-                first, trace = slope(x, now)
-                second, trace_after = slope(x + (after - now) * first, after)
-                x = x + (after - now) * (first + second) / 2
-                total += (after - now) * (trace + trace_after) / 2
-        high = self.schedule.high
-        at_top = -n / 2 * math.log(2 * math.pi * high**2) - x.double().flatten(1).square().sum(1) / (2 * high**2)
-        return Likelihood(at_top + total - self._dequantised(n), "estimate")
+        def path(x: Tensor, keys: Noise) -> Likelihood:
+            top, change, error = transport(field, scale * x, angles, keys, exact, probes)
+            value = log_normal(top) + change + cells(self.space) * math.log(scale) + dequantised(self.space)
+            return Likelihood(value, "estimate", error)
 
-    def _dequantised(self, n: int) -> float:
-        """Density to probability: each grey level is 2/levels wide on [-1, 1]."""
-        levels = self.space.levels if isinstance(self.space, Grid) else None
-        return n * math.log(levels / 2) if levels else 0.0
+        return over_bins(path, x, self.space, noise, places)
 
 
 #: How often infilling visits each noise level; one is plain replacement, which leaves seams.

@@ -23,9 +23,20 @@ NETWORKS: Mapping[Kind, Mapping[str, tuple[str, str, type]]] = {
         "recurrent": ("headwater.networks.recurrent", "Recurrent", Tokens),
         "transformer": ("headwater.networks.transformer", "Transformer", Tokens),
     },
+    "bidirectional": {"transformer": ("headwater.networks.transformer", "Bidirectional", Tokens)},
     "field": {
         "unet": ("headwater.networks.unet", "UNet", Grid),
         "mlp": ("headwater.networks.mlp", "MLP", Vector),
+    },
+    "reader": {
+        "convolutional": ("headwater.networks.convolutional", "ConvolutionalReader", Grid),
+        "patch": ("headwater.networks.patch", "PatchReader", Grid),
+        "mlp": ("headwater.networks.mlp", "MLPReader", Vector),
+        "recurrent": ("headwater.networks.recurrent", "RecurrentReader", Tokens),
+    },
+    "writer": {
+        "convolutional": ("headwater.networks.convolutional", "ConvolutionalWriter", Grid),
+        "mlp": ("headwater.networks.mlp", "MLPWriter", Vector),
     },
 }
 
@@ -43,7 +54,7 @@ def build(
         raise ValueError(f"the network {name!r} lives on {lives.__name__}, not on {space}")
     make = getattr(importlib.import_module(module), cls)
     network: nn.Module
-    if kind == "causal":
+    if kind in ("causal", "bidirectional"):
         network = make(pooled=pooled, sequence=sequence, **options)
     elif isinstance(space, Tokens):
         network = make(space, pooled=pooled, cells=cells, sequence=sequence, **sizes, **options)

@@ -1,4 +1,4 @@
-"""A stack of gated recurrent units (Cho et al., 2014, https://arxiv.org/abs/1406.1078) as a causal network."""
+"""Stacks of gated recurrent units (Cho et al., 2014, https://arxiv.org/abs/1406.1078) as a causal network and as a reader."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.context import Context
+from headwater.spaces import Tokens
 
 
 class Recurrent(nn.Module):
@@ -36,3 +37,48 @@ class Recurrent(nn.Module):
         hidden = self._hidden(inputs.shape[0], inputs, context) if state is None else state
         out, hidden = self.gru(inputs[:, None], hidden)
         return out[:, 0], hidden
+
+
+class RecurrentReader(nn.Module):
+    """An item to ``features`` numbers: ``layers`` GRUs of ``width`` units over the item with its end, as many over it backwards,
+    and a linear map of where both arrive. What stands behind the end changes nothing. The pooled context and given cells are added
+    to the inputs; sequences are not read."""
+
+    def __init__(
+        self,
+        space: Tokens,
+        *,
+        features: int,
+        width: int = 128,
+        layers: int = 1,
+        dropout: float = 0.0,
+        pooled: int = 0,
+        cells: int = 0,
+        sequence: int = 0,
+    ) -> None:
+        super().__init__()
+        if sequence:
+            raise ValueError("the recurrent network cannot read a sequence of givens; use the transformer")
+        self.embed = nn.ModuleList([nn.Embedding(v, width) for v in space.vocabs])
+        self.pooled = nn.Linear(pooled, width) if pooled else None
+        self.cells = nn.Linear(cells, width) if cells else None
+        within = dropout if layers > 1 else 0.0
+        self.forwards = nn.GRU(width, width, layers, batch_first=True, dropout=within)
+        self.backwards = nn.GRU(width, width, layers, batch_first=True, dropout=within)
+        self.out = nn.Linear(2 * width, features)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """(rows, positions, streams) to (rows, features)."""
+        inputs = torch.stack([e(x[..., s]) for s, e in enumerate(self.embed)]).sum(0)
+        if self.pooled is not None and context.pooled is not None:
+            inputs = inputs + self.pooled(context.pooled)[:, None]
+        if self.cells is not None and context.cells is not None:
+            inputs = inputs + self.cells(context.cells[:, : x.shape[1]])
+        # The position of the end, or the last one of an item that fills its space.
+        last = (x != 0).any(dim=2).long().cumprod(dim=1).sum(dim=1).clamp(max=x.shape[1] - 1)[:, None, None]
+        at = torch.arange(x.shape[1], device=x.device)[:, None]
+        turned = inputs.gather(1, (last - at).clamp(min=0).expand(-1, -1, inputs.shape[2]))
+        arrive = last.expand(-1, 1, self.forwards.hidden_size)
+        ends = [gru(way)[0].gather(1, arrive)[:, 0] for gru, way in ((self.forwards, inputs), (self.backwards, turned))]
+        out: Tensor = self.out(torch.cat(ends, dim=1))
+        return out

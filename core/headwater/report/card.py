@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.checkpoint import CONFIG, METRICS, read_config, read_metrics
 from headwater.data import DataCard, read_card
 from headwater.errors import BadModel, HeadwaterError
+from headwater.report.figures import figures, number
 
 if TYPE_CHECKING:
     from headwater.domain import Domain
@@ -57,10 +58,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(" ".join(str(c).split()).replace("|", "/") for c in line) + " |" for line in lines)
-
-
-def number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def licence_of(domain: Domain[Any, Any], shipped: bool) -> str:
@@ -188,32 +185,17 @@ def _training(config: Mapping[str, Any]) -> str:
 
 
 def _figures(metrics: Mapping[str, Any]) -> str:
-    figures = metrics.get("metrics")
-    if not figures:
+    found = metrics.get("metrics")
+    if not found:
         return f"## Figures\n\nNot measured yet (`headwater evaluate {ELSEWHERE} -o {ELSEWHERE}/{METRICS}` does it)."
-    rows = []
-    for name, figure in figures.items():
-        stderr = f" ± {number(figure['stderr'])}" if figure.get("stderr") else ""
-        kind = f" ({figure['kind']})" if figure.get("kind") else ""
-        published = ", ".join(f"{system} {number(value)}" for system, value in figure.get("published", {}).items())
-        better = {"higher": "higher is better", "lower": "lower is better"}.get(figure.get("better", ""), "")
-        rows.append(
-            (
-                name,
-                f"{number(figure['value'])}{stderr}{kind}",
-                str(figure.get("n", "")),
-                better,
-                published,
-                figure.get("source", ""),
-            )
-        )
-    parts = ["## Figures", table(("metric", "this model", "n", "", "published", "source"), rows)]
+    parts = ["## Figures", table(*figures(found))]
     if metrics.get("knobs"):
         head = ("knob", "quantile of real items", "asked", "median made", "off, in standard deviations")
         asked = [(r["knob"], *(number(r[k]) for k in ("quantile", "asked", "median", "off"))) for r in metrics["knobs"]]
         parts += ["Each knob asked for alone:", table(head, asked)]
     told = [f"Seed {metrics.get('seed')}", f"`{metrics.get('command')}`"]
     told += [f"real items: {metrics['reference']}"] if metrics.get("reference") else []
+    told += metrics.get("notes", [])
     told += [_flat(metrics["fingerprint"])] if metrics.get("fingerprint") else []
     return "\n\n".join([*parts, "; ".join(told) + "."])
 

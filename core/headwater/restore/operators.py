@@ -41,16 +41,16 @@ class Operator(ABC):
         """
         w = _column(weight, right)
         v, gap = torch.zeros_like(right), right
-        way, square = gap, _dot(gap, gap)
+        way, square = gap, dot(gap, gap)
         floor = (10 * torch.finfo(right.dtype).eps) ** 2 * square
         for _ in range(300):
             live = square > floor
             if not bool(live.any()):
                 break
             curved = self.vjp(self.apply(way)) + w * way
-            step = torch.where(live, square / torch.where(live, _dot(way, curved), 1.0), 0.0)
+            step = torch.where(live, square / torch.where(live, dot(way, curved), 1.0), 0.0)
             v, gap = v + step * way, gap - step * curved
-            new = _dot(gap, gap)
+            new = dot(gap, gap)
             way = gap + torch.where(live, new / torch.where(live, square, 1.0), 0.0) * way
             square = new
         return v
@@ -168,6 +168,6 @@ def _column(weight: Tensor, like: Tensor) -> Tensor:
     return weight.to(like).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each row, summed in an order that does not depend on how many rows there are."""
     return _column(torch.stack([(u * v).sum() for u, v in zip(a, b, strict=True)]), a)

@@ -57,12 +57,7 @@ def restore(
 
     Raises :class:`HeadwaterError` for shapes that do not fit.
     """
-    if tuple(y.shape[1:]) != operator.range:
-        raise HeadwaterError(f"y: expected rows of shape {operator.range}, the operator's range; got {tuple(y.shape)}")
-    if len(noise) != y.shape[0]:
-        raise HeadwaterError(f"noise: expected one key for each of the {y.shape[0]} rows; got {len(noise)}")
-    if draws < 0 or (steps is not None and steps < 2):
-        raise HeadwaterError(f"draws, steps: expected draws >= 0 and steps >= 2; got draws={draws}, steps={steps}")
+    check(y, operator, noise, draws, steps)
     problem = Problem(operator, noise_model, denoiser, context, steps or (30 if isinstance(operator, Identity) else 60))
     point = problem.point(y)
     if not draws:
@@ -72,6 +67,16 @@ def restore(
     if isinstance(operator, Identity):
         mean, std = point, (drawn - point).square().mean(0).sqrt()
     return Posterior(mean, std, drawn, noise_model.residual(y, operator.apply(mean)))
+
+
+def check(y: Tensor, operator: Operator, noise: Noise, draws: int, steps: int | None = None) -> None:
+    """Raises :class:`HeadwaterError` for what does not fit."""
+    if tuple(y.shape[1:]) != operator.range:
+        raise HeadwaterError(f"y: expected rows of shape {operator.range}, the operator's range; got {tuple(y.shape)}")
+    if len(noise) != y.shape[0]:
+        raise HeadwaterError(f"noise: expected one key for each of the {y.shape[0]} rows; got {len(noise)}")
+    if draws < 0 or (steps is not None and steps < 2):
+        raise HeadwaterError(f"draws, steps: expected draws >= 0 and steps >= 2; got draws={draws}, steps={steps}")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from headwater.constraints import Constraint
+from headwater.constraints import broken
 from headwater.domain import Array
 from headwater.knobs import Field, Knob
-from headwater.testing.subject import TILE, Bench, Subject, equal, key, rows_needed, same
+from headwater.testing.subject import STEPS, TILE, Bench, Subject, equal, key, rows_needed, same
 
-UNTRAINED = "not checkable: see trains_two_steps"
+UNTRAINED = "not checkable: the model draws no samples, or see trains_two_steps"
 UNSEEDED = "not checkable: see same_seed_same_items"
 
 
@@ -27,10 +27,11 @@ def trains_two_steps(subject: Subject, recipe: str) -> None:
     model.zero_grad()
     context = model.conditioner(model.conditions([subject.domain.Wish()] * len(bench.batch)))
     model.family.loss(model.family.players[0], bench.batch, context, key("loss").rows(range(len(bench.batch)))).backward()
-    network = list(model.family_parts["network"].parameters())
-    assert network, "the network has no weights"
-    learning = any(p.grad is not None and bool(p.grad.any()) for p in network)
-    assert learning, "no gradient reaches the network; is there a detach or no_grad in its forward?"
+    trained = {name: list(model.family_parts[name].parameters()) for name in model.family.team(model.family.players[0])}
+    for name, weights in trained.items():
+        learning = any(p.grad is not None and bool(p.grad.any()) for p in weights)
+        assert learning or not weights, f"no gradient reaches the {name}; is there a detach or no_grad in its forward?"
+    assert any(trained.values()), "the network has no weights"
 
 
 def same_seed_same_items(subject: Subject, recipe: str) -> str | None:
@@ -131,11 +132,27 @@ def knobs_obeyed(subject: Subject, recipe: str) -> str | None:
             keys = key("knobs").rows(range(len(bench.batch)))
             low, high = (float(model.family.loss(model.family.players[0], bench.batch, c, keys)) for c in contexts)
         assert low != high, f"{field.name!r} does not reach the network, which should read every part of its context"
-        made = [bench.arrays(rows, seed=5, wishes=[wish] * rows, guidance=2.0) for wish in pair]
+        made = [_asked(bench, wish, rows) for wish in pair]
         assert not equal(*made), f"{field.name!r} does not reach the samples: they are the same whatever is asked"
         finite = all(np.isfinite(a).all() for a in made[0] + made[1])
         assert finite, f"{field.name!r} with guidance gives samples that are not finite"
     return _shipped_obeys(subject, recipe, described)
+
+
+def _asked(bench: Bench, wish: Any, rows: int) -> list[Array]:
+    """Samples of one wish, pressed; of a recipe over a latent the latents, since tokens show large moves of them only."""
+    import torch
+
+    from headwater.families.contract import Steer
+    from headwater.families.latent import Latent
+
+    model = bench.generator.model
+    if not isinstance(model.family, Latent):
+        return bench.arrays(rows, seed=5, wishes=[wish] * rows, guidance=2.0 if model.family.guided else None)
+    with torch.no_grad():
+        context = model.conditioner.with_null(model.conditions([wish] * rows))
+        made = model.family.prior.sample(key("asked").rows(range(rows)), context, Steer(guidance=2.0, steps=STEPS))
+    return list(made.numpy())
 
 
 def _extremes(wish: type, field: Field, described: list[Any]) -> tuple[Any, Any]:
@@ -211,23 +228,28 @@ def constraint_respected(subject: Subject, recipe: str) -> str | None:
     return None
 
 
-def broken(constraint: Constraint, array: Array) -> str | None:
-    """Where tokens (length, streams) leave a constraint's language, None if they stay within."""
-    state = constraint.start()
-    for t, position in enumerate(array):
-        ended = not position.any()
-        if ended and not constraint.accepts(state):
-            return f"it ends before position {t}, where no end is accepted"
-        for s, token in enumerate(position.tolist()):
-            allowed = constraint.allowed(state, len(array) - t)
-            if not allowed.any():
-                return f"nothing at all is allowed at position {t}, stream {s}: allowed() must keep an end reachable"
-            if not allowed[token]:
-                return f"token {token} at position {t}, stream {s} is not allowed there"
-            state = constraint.step(state, token)
-        if ended:
-            return None
-    return None if constraint.accepts(state) else "it is full, and no end is accepted there"
+def verbs_answer(subject: Subject, recipe: str) -> str | None:
+    """Every verb that the model names answers for packaged items: in finite numbers, within the codec's constraint, and without a
+    change to what must stay."""
+    from headwater.testing.verb_checks import ROWS, call
+
+    try:
+        bench = subject.bench(recipe)
+    except Exception:
+        return "not checkable: see trains_two_steps"
+    constraint = bench.codec.constraint()
+    if constraint is not None and any(broken(constraint, array) for array in bench.batch[:ROWS].numpy()):
+        return "not checkable: see constraint_respected"
+    call(bench, subject.viewed(bench.codec, bench.recipe.data)[:ROWS])
+    return None
 
 
-CHECKS = (trains_two_steps, same_seed_same_items, batch_size_does_not_matter, save_load, knobs_obeyed, constraint_respected)
+CHECKS = (
+    trains_two_steps,
+    same_seed_same_items,
+    batch_size_does_not_matter,
+    save_load,
+    knobs_obeyed,
+    constraint_respected,
+    verbs_answer,
+)

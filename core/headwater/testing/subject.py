@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from headwater.spaces import Space, Tokens, cells
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
+    from headwater.model import Model
     from headwater.noise import Noise
     from headwater.recipe import Recipe
 
@@ -94,11 +96,24 @@ class Subject:
 
     def recipe(self, name: str) -> Recipe:
         """A recipe scaled down to two steps."""
-        if name in self.domain.recipes:
-            return scaled(self.domain, self.domain.recipes[name])
         from headwater.recipe import recipes
 
-        return scaled(self.domain, recipes(self.domain)[name])
+        found = self.domain.recipes[name] if name in self.domain.recipes else recipes(self.domain)[name]
+        return scaled(self.domain, found, self.autoencoder(found))
+
+    def autoencoder(self, recipe: Recipe) -> Model | None:
+        """For a recipe over a latent, its own copy of the autoencoder's two-step model; a shipped one where no recipe makes it."""
+        if not recipe.autoencoder:
+            return None
+        from headwater.checkpoint import load
+        from headwater.recipe import recipes
+        from headwater.registry import find_model
+
+        name = recipe.autoencoder
+        if name in recipes(self.domain):
+            return copy.deepcopy(self.bench(name).generator.model)
+        folder = Path(name) if Path(name).is_dir() else find_model(f"{self.domain.name}/{name}")[0]
+        return load(folder, self.domain.networks)[0]
 
     def bench(self, name: str) -> Bench:
         """The recipe's two-step model. Raises what its training raised."""
@@ -113,11 +128,12 @@ class Subject:
         return found
 
     def trained(self, name: str) -> Bench | None:
-        """The same, None where it does not train (which is the finding of one check, not of all)."""
+        """The same, None where it does not train (which is the finding of one check, not of all) or draws no samples."""
         try:
-            return self.bench(name)
+            bench = self.bench(name)
         except Exception:
             return None
+        return bench if "sample" in bench.generator.verbs else None
 
 
 class Bench:
@@ -139,6 +155,7 @@ class Bench:
                 recipe,
                 subject.folder("train"),
                 source=Source(items, None, recipe.data),
+                autoencoder=subject.autoencoder(recipe),
                 log_every=1,
                 tell=lambda step, loss, valid: self.losses.append(loss),
             )
@@ -160,11 +177,16 @@ class Bench:
 
     def arrays(self, n: int, generator: Generator | None = None, **how: Any) -> list[Array]:
         """What ``sample`` hands to the codec, undecoded."""
+        steps = STEPS if self.generator.model.family.stepped else None
+        return self.recorded(lambda made: made.sample(n, steps=steps, **how), generator)
+
+    def recorded(self, ask: Callable[[Generator], Any], generator: Generator | None = None) -> list[Array]:
+        """What a verb hands to the codec, undecoded."""
         generator = generator or self.generator
         seen: list[Array] = []
         generator.codec = _Recorder(generator.codec, seen)
         try:
-            generator.sample(n, steps=STEPS, **how)
+            ask(generator)
         finally:
             generator.codec = generator.codec.codec
         return seen
@@ -206,13 +228,14 @@ def fresh_cache(folder: Path) -> Iterator[None]:
             os.environ["HEADWATER_CACHE"] = before
 
 
-def scaled(domain: Domain[Any, Any], recipe: Recipe) -> Recipe:
-    """The recipe at its smallest: size s where it has one, two steps, tiles of four, a large network made narrower."""
+def scaled(domain: Domain[Any, Any], recipe: Recipe, autoencoder: Model | None = None) -> Recipe:
+    """The recipe at its smallest: size s where it has one, two steps, tiles of four, a large network made narrower.
+    ``autoencoder`` is the model whose latent it learns, where it does."""
     short = {"steps": 2, "finish": 0, "batch": TILE, "warmup": 0, "validate_rows": 0, "precision": "fp32"}
     small = recipe.at("s" if "s" in recipe.sizes else None, **short)
     small = small.model_copy(update={"tile": TILE, "labels": 0 if recipe.labels == 0 else None})
     options = small.network.options
-    while _parameters(domain, small) > LARGE and (narrower := _narrower(options)) != options:
+    while _parameters(domain, small, autoencoder) > LARGE and (narrower := _narrower(options)) != options:
         options = narrower
         small = small.model_copy(update={"network": small.network.model_copy(update={"options": options})})
     return small
@@ -229,8 +252,8 @@ def _narrower(options: dict[str, Any]) -> dict[str, Any]:
     return {k: half(v) if k in ("width", "widths", "channels", "embedding") else v for k, v in options.items()}
 
 
-def _parameters(domain: Domain[Any, Any], recipe: Recipe) -> int:
-    """The size of a recipe's model, built without memory; 0 where it cannot be built (training will say why)."""
+def _parameters(domain: Domain[Any, Any], recipe: Recipe, autoencoder: Model | None = None) -> int:
+    """The size of what a recipe trains, built without memory; 0 where it cannot be built (training will say why)."""
     import torch
 
     from headwater.knobs import fields
@@ -238,10 +261,10 @@ def _parameters(domain: Domain[Any, Any], recipe: Recipe) -> int:
 
     try:
         with torch.device("meta"):
-            model = build(recipe, domain.codecs[recipe.codec].space, fields(domain.Wish), domain.networks)
+            made = build(recipe, domain.codecs[recipe.codec].space, fields(domain.Wish), domain.networks, autoencoder)
+        return sum(p.numel() for p in made.parameters() if p.requires_grad)
     except Exception:
         return 0
-    return sum(p.numel() for p in model.parameters())
 
 
 def junk(space: Space) -> list[Array]:
