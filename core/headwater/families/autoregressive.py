@@ -185,15 +185,15 @@ class Autoregressive(Family):
     # --- sampling -------------------------------------------------------------------------------------------------
 
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        return self._generate(noise, context, steer, None)
+        return self._generate(noise, context, steer, None).clone()
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         order = kept.mask.flatten(1).long()  # kept cells in the order of generation: ones, then zeros, where they are a prefix
         if not self.patterns and bool((order.diff(dim=1) > 0).any()):
             raise ValueError("this model continues a prefix; it was not trained to keep other cells")
-        return self._generate(noise, context, steer, kept)
+        return self._generate(noise, context, steer, kept).clone()
 
-    @torch.no_grad()
+    @torch.inference_mode()  # without autograd's bookkeeping a step costs less; a copy made outside is an ordinary tensor again
     def _generate(self, noise: Noise, context: Context, steer: Steer, kept: Kept | None) -> Tensor:
         rows, (length, streams) = len(noise), self.tokens.shape
         device = self.first.weight.device
@@ -220,7 +220,8 @@ class Autoregressive(Family):
                 if guided:
                     conditional, free = logits.log_softmax(-1).chunk(2)
                     logits = free + steer.guidance * (conditional - free)
-                logits = logits / max(steer.temperature, 1e-6)
+                if steer.temperature != 1.0:
+                    logits = logits / max(steer.temperature, 1e-6)
                 if pending is not None and s == streams - 1:
                     must = pending[:, t] & (x[:, t, :s] == 0).all(dim=-1)
                     logits[:, 0] = torch.where(must, -torch.inf, logits[:, 0])
@@ -234,7 +235,8 @@ class Autoregressive(Family):
             done = done | (x[:, t] == 0).all(dim=-1)
             if finished(done, t):
                 break
-            previous = self._embed(x[:, t]).repeat(copies, 1)
+            previous = self._embed(x[:, t])
+            previous = previous.repeat(copies, 1) if guided else previous
         return x
 
 

@@ -147,7 +147,7 @@ class Transformer(nn.Module):
     def start(self, rows: int, inputs: Tensor, length: int) -> Cache:
         shape = (rows, self.heads, length, self.width // self.heads)
         cos, sin = rotary(length, self.width // self.heads, inputs.device)
-        keys, values = ([inputs.new_zeros(shape) for _ in self.blocks] for _ in range(2))
+        keys, values = ([inputs.new_empty(shape) for _ in self.blocks] for _ in range(2))
         return Cache(keys, values, cos, sin)
 
     def step(self, inputs: Tensor, state: Cache, context: Context) -> tuple[Tensor, Cache]:
