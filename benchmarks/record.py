@@ -147,6 +147,25 @@ def page() -> str:
     return "\n\n".join(sections)
 
 
+def run_parts(*parts: Callable[[], None]) -> None:
+    """Those that the command line names, all by default, on one thread."""
+    from headwater.errors import HeadwaterError
+
+    known = {part.__name__: part for part in parts}
+    asked = sys.argv[1:] or list(known)
+
+    def main() -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        if unknown := [a for a in asked if a not in known]:
+            raise HeadwaterError(f"PART: expected some of {', '.join(known)}; got {unknown[0]}")
+        for name in asked:
+            known[name]()
+
+    run(main)
+
+
 def run(main: Callable[[], None]) -> None:
     """``main()``; bad input ends in one line, as on the command line."""
     from headwater.errors import HeadwaterError

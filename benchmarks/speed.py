@@ -25,10 +25,9 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parent))  # PYTHONSAFEPATH leaves a program's own folder out
-from record import publish, run, versions
+from record import publish, run_parts, versions
 
 from headwater.context import Context
-from headwater.errors import HeadwaterError
 from headwater.families.autoregressive import Autoregressive
 from headwater.families.contract import Steer
 from headwater.families.diffusion import SOLVERS, Diffusion
@@ -324,17 +323,5 @@ def ddim_small_mlp(rounds: int = 41) -> None:
     publish("ddim_small_mlp", table, n=BATCH, seeds=[0, 1], settings={**settings, "peers": versions(["diffusers"])})
 
 
-PARTS = {f.__name__: f for f in (spline_sampling, spline_density, ar_decoding, diffusion_overhead, ddim_small_mlp)}
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    asked = sys.argv[1:] or list(PARTS)
-    if unknown := [a for a in asked if a not in PARTS]:
-        raise HeadwaterError(f"PART: expected some of {', '.join(PARTS)}; got {unknown[0]}")
-    for name in asked:
-        PARTS[name]()
-
-
 if __name__ == "__main__":
-    run(main)
+    run_parts(spline_sampling, spline_density, ar_decoding, diffusion_overhead, ddim_small_mlp)

@@ -31,11 +31,10 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parent))  # PYTHONSAFEPATH leaves a program's own folder out
-from record import publish, run
+from record import publish, run_parts
 
 import headwater.families.diffusion as diffusion
 from headwater.context import Context
-from headwater.errors import HeadwaterError
 from headwater.evaluate.two_sample import two_sample
 from headwater.families.autoregressive import Autoregressive
 from headwater.families.contract import Family, Kept, Steer
@@ -577,9 +576,8 @@ def floor(flow: Splines, x: Tensor, count: int = 20) -> float:
     return float(torch.finfo(torch.float64).eps / torch.linalg.svdvals(jacobians.detach())[:, -1].min())
 
 
-PARTS = {
-    f.__name__: f
-    for f in (
+if __name__ == "__main__":
+    run_parts(
         solvers,
         likelihood,
         infill,
@@ -595,17 +593,3 @@ PARTS = {
         spline_flow,
         spline_round_trips,
     )
-}
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    asked = sys.argv[1:] or list(PARTS)
-    if unknown := [a for a in asked if a not in PARTS]:
-        raise HeadwaterError(f"PART: expected some of {', '.join(PARTS)}; got {unknown[0]}")
-    for name in asked:
-        PARTS[name]()
-
-
-if __name__ == "__main__":
-    run(main)

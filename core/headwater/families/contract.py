@@ -6,11 +6,13 @@ space, a :class:`~headwater.context.Context`, and noise keys, one for each row.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from headwater.constraints import Constraint
@@ -52,6 +54,13 @@ class Likelihood:
     value: Tensor
     kind: Literal["exact", "bound", "estimate", "none"]
     stderr: Tensor | None = None
+
+
+def turned(z: Tensor, fresh: Tensor, strength: float) -> Tensor:
+    """√(1 − s²) z + s ε for the strength s, at most 1, and ε as normal as the latent z: a step that leaves N(0, I) as it is, so
+    that neighbours are as likely as items."""
+    s = min(strength, 1.0)
+    return math.sqrt(1 - s**2) * z + s * fresh
 
 
 @runtime_checkable
@@ -174,6 +183,11 @@ class Family(ABC):
     def parts(self) -> Mapping[str, nn.Module]:
         """The trainable modules, by name: the keys of a model file begin with them."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(weight for part in self.parts().values() for weight in part.parameters()).device
+
     def team(self, player: str) -> Sequence[str]:
         """Which parts a player trains, each in its own turn of a step. What embeds the conditions is trained by the first player;
         the others read it as it is."""
@@ -226,6 +240,4 @@ class Family(ABC):
 
     def buckets(self, x: Tensor) -> Tensor:
         """(rows,) int64: rows with equal numbers may share a tile in ``score``; computed from each row alone."""
-        import torch
-
         return torch.zeros(x.shape[0], dtype=torch.int64)

@@ -233,7 +233,7 @@ class Diffusion(Family):
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         start = self.schedule.high * steer.temperature * noise.fold("start").normal(*self.space.shape)
-        return self._solve(start.to(self._device()), self.schedule.high, context, steer)
+        return self._solve(start.to(self.device), self.schedule.high, context, steer)
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
@@ -265,10 +265,6 @@ class Diffusion(Family):
                 spread = after * math.sqrt(1 - ratio)
                 x = clean + ratio * (x - clean) + spread * step.fold("down").normal(*shape).to(x.device)
         return torch.where(kept.mask, kept.values, x)
-
-    def _device(self) -> torch.device:
-        assert isinstance(self.network, nn.Module)
-        return next(self.network.parameters()).device
 
     # --- likelihood -----------------------------------------------------------------------------------------------
 

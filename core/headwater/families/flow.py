@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.context import Context
-from headwater.families.contract import Family, GridNet, Likelihood, Maker, Steer, Verb
+from headwater.families.contract import Family, GridNet, Likelihood, Maker, Steer, Verb, turned
 from headwater.families.diffusion import Ask, Stage, solve
 from headwater.families.divergence import dequantised, log_normal, transport
 from headwater.families.observation import inside, levels_of, over_bins
@@ -193,17 +193,16 @@ class Flow(Family):
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         start = noise.fold("start").normal(*self.space.shape)
-        return self.decode(steer.temperature * start.to(self._device()), noise, context, steer)
+        return self.decode(steer.temperature * start.to(self.device), noise, context, steer)
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """The latent z becomes √(1−s²) z + s n, which is as normal as z, and is decoded."""
         if strength <= 0:
             return x
-        s = min(strength, 1.0)
         z = self._solve(x, times(steer.steps or self.steps)[::-1], context, 1.0)
         fresh = noise.fold("start").normal(*self.space.shape).to(x.device)
-        return self.decode(math.sqrt(1 - s**2) * z + s * fresh, noise, context, steer)
+        return self.decode(turned(z, fresh, strength), noise, context, steer)
 
     @property
     def latent(self) -> Space:
@@ -217,10 +216,6 @@ class Flow(Family):
     @torch.no_grad()
     def decode(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         return self._solve(z, times(steer.steps or self.steps), context, steer.guidance)
-
-    def _device(self) -> torch.device:
-        assert isinstance(self.network, nn.Module)
-        return next(self.network.parameters()).device
 
     @torch.no_grad()
     def score(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.context import Context
-from headwater.families.contract import Family, Likelihood, Maker, Steer, Verb
+from headwater.families.contract import Family, Likelihood, Maker, Steer, Verb, turned
 from headwater.families.diffusion import Diffusion
 from headwater.families.flow import Flow
 from headwater.families.gan import Standard
@@ -112,8 +112,7 @@ class Latent(Family):
         if "vary" in self.prior.verbs:
             u = self.prior.vary(u, strength, noise.fold("prior"), context, _inner(steer))
         else:
-            s = min(strength, 1.0)
-            u = math.sqrt(1 - s**2) * u + s * noise.fold("turn").normal(*u.shape[1:]).to(u.device)
+            u = turned(u, noise.fold("turn").normal(*u.shape[1:]).to(u.device), strength)
         return self._write(u, noise, steer)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.context import Context
-from headwater.families.contract import Family, Likelihood, Maker, Steer, Verb
+from headwater.families.contract import Family, Likelihood, Maker, Steer, Verb, turned
 from headwater.families.divergence import dequantised, log_normal
 from headwater.families.observation import inside, levels_of
 from headwater.networks.splines import Coupling, MadeLayer
@@ -170,8 +170,7 @@ class SplineFlow(Family):
             return x
         z = self.encode(x, context)
         fresh = noise.fold("latent").normal(cells(self.space)).to(z)
-        share = min(strength, 1.0)
-        return self.decode(math.sqrt(1 - share**2) * z + share * fresh, noise, context, steer).to(x.dtype)
+        return self.decode(turned(z, fresh, strength), noise, context, steer).to(x.dtype)
 
     @property
     def latent(self) -> Space:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from headwater.context import Context
 from headwater.families.autoregressive import Autoregressive
-from headwater.families.contract import Family, Likelihood, Maker, Reader, Steer, Verb, Writer
+from headwater.families.contract import Family, Likelihood, Maker, Reader, Steer, Verb, Writer, turned
 from headwater.families.observation import Law, bounded, law, level_of, middle
 from headwater.noise import Noise
 from headwater.spaces import Grid, Space, Tokens, Vector
@@ -232,7 +232,7 @@ class VAE(Family):
 
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        return self.decode(noise.fold("latent").normal(self.width).to(self._device()), noise, context, steer)
+        return self.decode(noise.fold("latent").normal(self.width).to(self.device), noise, context, steer)
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
@@ -240,14 +240,10 @@ class VAE(Family):
         items, as it is. The item itself at 0."""
         if strength <= 0:
             return x
-        s = min(strength, 1.0)
         mean, log_std = self.posterior(x, context)
         z = mean + log_std.exp() * noise.fold("posterior").normal(self.width).to(mean.device)
         fresh = noise.fold("latent").normal(self.width).to(z.device)
-        return self.decode(math.sqrt(1 - s**2) * z + s * fresh, noise, context, steer)
-
-    def _device(self) -> torch.device:
-        return next(self.decoder.module.parameters()).device
+        return self.decode(turned(z, fresh, strength), noise, context, steer)
 
     @torch.no_grad()
     def monitor(self, x: Tensor, context: Context, noise: Noise) -> Mapping[str, float]:

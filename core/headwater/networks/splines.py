@@ -39,6 +39,17 @@ def _bin(place: Tensor, sums: Tensor, sizes: Tensor, logs: Tensor, axis: int) ->
     return start, size, (STEEPEST * (slopes / STEEPEST).tanh()).exp()
 
 
+def _placed(v: Tensor, raw: Tensor, bound: float, axis: int) -> tuple[Tensor, ...]:
+    """Where ``v`` (n,), held inside the bound, stands along ``axis``: that value, its share of its bin from 0 to 1, and, in the
+    units of x and y, the bin's corner (2, n) measured from −bound, its sizes (2, n), and the slopes at its ends (2, n)."""
+    sizes, sums, logs = _table(raw, (raw.shape[0] + 1) // 3)
+    inside = v.clamp(-bound, bound)
+    scale = (2 * bound) / sums[:, -1]
+    place = (inside + bound) / scale[axis]
+    start, size, slopes = _bin(place, sums, sizes, logs, axis)
+    return inside, (place - start[axis]) / size[axis], start * scale, size * scale, slopes
+
+
 def spline(x: Tensor, raw: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """y and log dy/dx of ``x`` (n,) under ``raw`` (3 bins − 1, n): with ξ the place in a bin from 0 to 1, s its mean slope and d₀,
     d₁ the slopes at its ends,
@@ -51,18 +62,11 @@ def spline(x: Tensor, raw: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     >>> [round(v, 5) for v in y.tolist() + log_slope.abs().tolist()]
     [-7.0, 0.5, 0.0, 0.0]
     """
-    bins = (raw.shape[0] + 1) // 3
-    sizes, sums, logs = _table(raw, bins)
-    inside = x.clamp(-bound, bound)
-    scale = (2 * bound) / sums[:, -1]
-    place = (inside + bound) / scale[0]
-    start, size, slopes = _bin(place, sums, sizes, logs, 0)
-    xi = (place - start[0]) / size[0]
-    width, height = size * scale
+    inside, xi, corner, (width, height), slopes = _placed(x, raw, bound, 0)
     s = height / width
     rest = xi * (1 - xi)
     below = s + (slopes[0] + slopes[1] - 2 * s) * rest
-    y = start[1] * scale[1] - bound + height * (s * xi * xi + slopes[0] * rest) / below
+    y = corner[1] - bound + height * (s * xi * xi + slopes[0] * rest) / below
     rise = slopes[1] * xi * xi + 2 * s * rest + slopes[0] * (1 - xi) ** 2
     return y + (x - inside), (rise * (s / below) ** 2).log()
 
@@ -70,20 +74,13 @@ def spline(x: Tensor, raw: Tensor, bound: float) -> tuple[Tensor, Tensor]:
 def spline_inverse(y: Tensor, raw: Tensor, bound: float) -> Tensor:
     """x of ``y`` (n,): ξ is the root of aξ² + bξ + c in [0, 1] (equations 6 to 8), by whichever form does not cancel: for b ≥ 0
     2c / (−b − √(b² − 4ac)), else (−b + √(b² − 4ac)) / 2a, where a = s − b is positive."""
-    bins = (raw.shape[0] + 1) // 3
-    sizes, sums, logs = _table(raw, bins)
-    inside = y.clamp(-bound, bound)
-    scale = (2 * bound) / sums[:, -1]
-    place = (inside + bound) / scale[1]
-    start, size, slopes = _bin(place, sums, sizes, logs, 1)
-    eta = (place - start[1]) / size[1]
-    width, height = size * scale
+    inside, eta, corner, (width, height), slopes = _placed(y, raw, bound, 1)
     s = height / width
     bend = eta * (slopes[0] + slopes[1] - 2 * s)
     a, b, c = s - slopes[0] + bend, slopes[0] - bend, -s * eta
     root = (b * b - 4 * a * c).clamp(min=0).sqrt()
     xi = torch.where(b >= 0, 2 * c / (-b - root), (root - b) / (2 * a))
-    x: Tensor = (start[0] * scale[0] - bound + xi * width) + (y - inside)
+    x: Tensor = (corner[0] - bound + xi * width) + (y - inside)
     return x
 
 

@@ -117,9 +117,12 @@ class Block(nn.Module):
         return self.feed(x)
 
 
-class Transformer(nn.Module):
-    """``layers`` blocks of ``width`` with ``heads`` heads; causal, with a cache for generation. The pooled context reaches it
-    through its inputs; a given sequence by cross-attention."""
+class Stack(nn.Module):
+    """``layers`` blocks of ``width`` with ``heads`` heads, and a norm behind them. The pooled context reaches them through their
+    inputs; a given sequence by cross-attention."""
+
+    #: Unless told: what a saved configuration that names none was trained with.
+    usual = "gelu"
 
     def __init__(
         self,
@@ -127,14 +130,18 @@ class Transformer(nn.Module):
         layers: int = 4,
         heads: int = 4,
         dropout: float = 0.0,
-        activation: str = "gelu",
+        activation: str | None = None,
         pooled: int = 0,
         sequence: int = 0,
     ) -> None:
         super().__init__()
         self.width, self.heads = width, heads
-        self.blocks = nn.ModuleList([Block(width, heads, dropout, sequence, activation) for _ in range(layers)])
+        self.blocks = nn.ModuleList([Block(width, heads, dropout, sequence, activation or self.usual) for _ in range(layers)])
         self.norm = nn.RMSNorm(width)
+
+
+class Transformer(Stack):
+    """Causal, with a cache for generation."""
 
     def forward(self, inputs: Tensor, context: Context) -> Tensor:
         cos, sin = rotary(inputs.shape[1], self.width // self.heads, inputs.device)
@@ -159,24 +166,10 @@ class Transformer(nn.Module):
         return self.norm(x), state
 
 
-class Bidirectional(nn.Module):
-    """``layers`` blocks of ``width`` with ``heads`` heads, of which every position sees every other inside its item. The pooled
-    context reaches it through its inputs; a given sequence by cross-attention."""
+class Bidirectional(Stack):
+    """Every position sees every other inside its item."""
 
-    def __init__(
-        self,
-        width: int = 256,
-        layers: int = 4,
-        heads: int = 4,
-        dropout: float = 0.0,
-        activation: str = "squared_relu",
-        pooled: int = 0,
-        sequence: int = 0,
-    ) -> None:
-        super().__init__()
-        self.width, self.heads = width, heads
-        self.blocks = nn.ModuleList([Block(width, heads, dropout, sequence, activation) for _ in range(layers)])
-        self.norm = nn.RMSNorm(width)
+    usual = "squared_relu"
 
     def forward(self, inputs: Tensor, inside: Tensor, context: Context) -> Tensor:
         cos, sin = rotary(inputs.shape[1], self.width // self.heads, inputs.device)
