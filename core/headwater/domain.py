@@ -127,7 +127,8 @@ class Result(ABC):
 class Pipeline(ABC, Generic[Input]):
     """A task on the user's own files: a thin composition of verbs.
 
-    Row-pure: the results of a row depend on that row, the options and the noise key alone, never on its neighbours.
+    Row-pure: the results of a row depend on that row, what was planned for it, the options and the noise key alone, never on its
+    neighbours.
     """
 
     name: ClassVar[str]
@@ -136,10 +137,19 @@ class Pipeline(ABC, Generic[Input]):
     Options: ClassVar[type]  # a frozen dataclass of Knobs
     verbs: ClassVar[tuple[str, ...]]  # what the model must be able to do
     model: ClassVar[str]  # the shipped model used unless another is named
+    together: ClassVar[int] = 1  # rows that are best run at once; 1 where each is much work
+
+    #: What :meth:`plan` said of the rows at hand, by row; whoever runs the pipeline sets it.
+    planned: Mapping[int, Mapping[str, Any]] = {}
 
     @abstractmethod
     def read(self, source: Path, options: Any) -> Iterator[Input]:
         """The rows of a source, in a fixed order. Raises :class:`headwater.errors.HeadwaterError` for a source it cannot read."""
+
+    def plan(self, inputs: Iterator[Input], options: Any) -> Iterable[Mapping[str, Any]] | None:
+        """What only all inputs together can decide (caps, duplicates, segments): for each row in order one dictionary of plain
+        values, which :meth:`run` finds in ``self.planned[row]``; None where rows need nothing of the kind. Called once a run."""
+        return None
 
     @abstractmethod
     def run(self, model: Generator, rows: Sequence[tuple[int, Input]], noise: Noise, options: Any) -> Iterator[Result]:

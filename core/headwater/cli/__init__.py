@@ -28,6 +28,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "demo": ("headwater.cli.demo", "Every domain on its shipped models and packaged inputs, on one page."),
     "train": ("headwater.cli.train", "Train a model, or adapt a shipped one to your own files."),
     "evaluate": ("headwater.cli.evaluate", "A model's figures beside published ones."),
+    "batch": ("headwater.cli.batch", "Jobs over many rows that can be killed and resumed."),
     "card": ("headwater.cli.card", "A model's card."),
     "data": ("headwater.cli.data", "Data sets: what there is, and fetching one."),
     "check": ("headwater.cli.check", "Run the conformance kit on a domain."),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from headwater.constraints import Constraint
 from headwater.context import Context
 from headwater.families.contract import CausalNet, Family, Kept, Likelihood, Maker, Steer, Verb
+from headwater.families.heads import OrdinalHead
 from headwater.noise import Noise
 from headwater.spaces import Space, Tokens
 
@@ -34,8 +35,9 @@ class StreamHead(nn.Module):
         self.earlier = nn.ModuleList([nn.Embedding(v, width) for v in vocabs[:-1]])
         self.mix = nn.Linear(width, width) if len(vocabs) > 1 else None
 
-    def logits(self, hidden: Tensor, stream: int, tokens: Tensor) -> Tensor:
-        """(…, width) and tokens (…, streams), of which those before ``stream`` are read, to (…, vocab of the stream)."""
+    def logits(self, hidden: Tensor, stream: int, tokens: Tensor, before: Tensor) -> Tensor:
+        """(…, width) and tokens (…, streams), of which those before ``stream`` are read, to (…, vocab of the stream); those of
+        the position ``before`` are not."""
         if self.mix is not None:
             hidden = self.mix(hidden)
             for r in range(stream):
@@ -70,13 +72,23 @@ class Autoregressive(Family):
     """Exact likelihood, ancestral sampling, prefix infill, and infill of the patterns in ``patterns``.
 
     Args: ``space`` a :class:`Tokens`; ``network`` a causal network; ``context`` the widths of pooled, cells and sequence
-    (of which cells and pooled are added to the inputs); ``patterns`` a subset of ``("span", "streams", "cells")``.
+    (of which cells and pooled are added to the inputs); ``patterns`` a subset of ``("span", "streams", "cells")``; ``ordinal`` for
+    tokens whose numbers are a scale, see :class:`~headwater.families.heads.OrdinalHead`, which takes ``head_dropout``.
     """
 
     name = "autoregressive"
     guided = narrowed = True
 
-    def __init__(self, space: Tokens, network: nn.Module, pooled: int = 0, cells: int = 0, patterns: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        space: Tokens,
+        network: nn.Module,
+        pooled: int = 0,
+        cells: int = 0,
+        patterns: Sequence[str] = (),
+        ordinal: bool = False,
+        head_dropout: float = 0.0,
+    ) -> None:
         super().__init__(space)
         if unknown := set(patterns) - set(PATTERNS):
             raise ValueError(f"unknown infill patterns {sorted(unknown)}; known: {', '.join(PATTERNS)}")
@@ -86,7 +98,7 @@ class Autoregressive(Family):
         self.network, width = network, network.width
         self.embed = nn.ModuleList([nn.Embedding(v, width) for v in space.vocabs])
         self.first = nn.Embedding(1, width)
-        self.head = StreamHead(width, space.vocabs)
+        self.head = OrdinalHead(width, space.vocabs, head_dropout) if ordinal else StreamHead(width, space.vocabs)
         self.pooled = nn.Linear(pooled, width) if pooled else None
         self.cells = nn.Linear(cells, width) if cells else None
         self.kept = KeptReader(width, space.vocabs) if patterns else None
@@ -137,9 +149,10 @@ class Autoregressive(Family):
         inputs = self._start(x.shape[0], x.shape[1], context, kept)
         shifted = torch.cat([self.first.weight.expand(x.shape[0], 1, -1), self._embed(x[:, :-1])], dim=1)
         hidden = self.network(shifted + inputs, context)
+        before = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1)
         out = torch.stack(
             [
-                F.cross_entropy(self.head.logits(hidden, s, x).flatten(0, 1).float(), x[..., s].flatten(), reduction="none")
+                F.cross_entropy(self.head.logits(hidden, s, x, before).flatten(0, 1).float(), x[..., s].flatten(), reduction="none")
                 for s in range(self.tokens.streams)
             ],
             dim=-1,
@@ -215,8 +228,10 @@ class Autoregressive(Family):
         done = torch.zeros(rows, dtype=torch.bool, device=device)
         for t in range(length):
             hidden, state = self.network.step(previous + added[:, t if added.shape[1] > 1 else 0], state, read)
+            now, before = x[:, t], x[:, t - 1] if t else torch.zeros_like(x[:, 0])
             for s in range(streams):
-                logits = self.head.logits(hidden, s, x[:, t].repeat(copies, 1)).float()
+                told = (now.repeat(2, 1), before.repeat(2, 1)) if guided else (now, before)
+                logits = self.head.logits(hidden, s, *told).float()
                 if guided:
                     conditional, free = logits.log_softmax(-1).chunk(2)
                     logits = free + steer.guidance * (conditional - free)
@@ -229,7 +244,7 @@ class Autoregressive(Family):
                 token = draw(logits, uniforms[:, t, s], steer.top_p, allowed)
                 if kept is not None:
                     token = torch.where(kept.mask[:, t, s], kept.values[:, t, s], token)
-                x[:, t, s] = torch.where(done, 0, token)
+                x[:, t, s] = token.masked_fill(done, 0)
                 if walks:
                     follow(walks, x[:, t, s], done)
             done = done | (x[:, t] == 0).all(dim=-1)
@@ -280,9 +295,9 @@ def draw(logits: Tensor, uniform: Tensor, top_p: float, allowed: Tensor | None) 
         outside = ordered.cumsum(-1) - ordered >= top_p
         probability = probability.masked_fill(outside.gather(-1, order.argsort(-1)), 0.0)
     total = probability.cumsum(-1)
-    token = (total <= uniform[:, None] * total[:, -1:]).sum(-1)
-    last = probability.shape[-1] - 1 - (probability > 0).flip(-1).int().argmax(-1)  # rounding must not reach past the support
-    return torch.minimum(token, last)
+    # Rounding must not reach the total: the token is the first whose sum lies above, and none does above the whole.
+    below = torch.nextafter(total[:, -1:], total.new_zeros(()))
+    return torch.searchsorted(total, torch.minimum(uniform[:, None] * total[:, -1:], below), right=True)[:, 0]
 
 
 class Walk:

@@ -40,8 +40,8 @@ _POLICY = (
 # --- pieces -------------------------------------------------------------------------------------------------------
 
 
-def document(title: str, crumb: str, body: str) -> str:
-    """A whole page. ``title`` and ``crumb`` are plain text, ``body`` is HTML."""
+def document(title: str, crumb: str, body: str, beside: str = run.RUN) -> str:
+    """A whole page. ``title`` and ``crumb`` are plain text, ``body`` is HTML; the file ``beside`` it says how to make it again."""
     style = Path(__file__).with_name("page.css").read_text("utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -49,7 +49,7 @@ def document(title: str, crumb: str, body: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><meta name="referrer" content="no-referrer">'
         f'<title>{escape(title)} · Headwater</title><link rel="icon" href="data:,"><style>\n{style}</style></head>\n'
         f'<body><main class="page"><div class="brand">{_WAVES}<span><b>Headwater</b> · {escape(crumb)}</span></div>\n{body}'
-        f"<footer>Made by Headwater {escape(__version__)}. <code>{run.RUN}</code> beside this page holds everything needed "
+        f"<footer>Made by Headwater {escape(__version__)}. <code>{beside}</code> beside this page holds everything needed "
         "to make it again.</footer></main></body></html>\n"
     )
 

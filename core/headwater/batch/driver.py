@@ -1,0 +1,182 @@
+"""The driver: hands out shards, watches workers, commits what they made. Imports no torch.
+
+What a worker's death means is decided here. A kill may be the row's doing or anybody's, so a flight that was in the air when a
+worker died is tried once more as it is, then in halves; a row is only set aside when it was alone in the air three times.
+A flight that takes longer than one row may is stopped and halved at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headwater.batch import manifest, shards
+from headwater.batch.worker import FLIGHT
+from headwater.errors import PromiseBroken
+
+if TYPE_CHECKING:
+    from headwater.batch.engine import Engine
+    from headwater.batch.plan import Plan
+    from headwater.batch.worker import Answer
+
+#: Tasks a worker holds, so that it need not wait for the driver between two.
+DEPTH = 2
+#: Seconds between two looks at what is in the air, and what a model may take to open.
+LOOK, OPENING = 0.5, 900.0
+#: How often a worker may die on rows in the air (several, one alone), or with none in the air, before something is done.
+DEATHS_TOGETHER, DEATHS_ALONE, DEATHS_IDLE = 2, 3, 3
+Report = Callable[[int, int], None]
+
+
+@dataclass
+class _Task:
+    """A shard on its way: what is known of its rows."""
+
+    shard: int
+    attempts: int = 0
+    exclude: dict[int, str] = field(default_factory=dict)
+    careful: list[tuple[int, int, int]] = field(default_factory=list)
+    deaths: dict[tuple[int, int], int] = field(default_factory=dict)
+    stage: Path = Path()
+    flight: tuple[int, int] | None = None  # rows in the air, and since when
+    since: float = 0.0
+
+
+class Driver:
+    """Runs the shards of a plan that the manifest does not list. ``run`` is this run's name."""
+
+    def __init__(self, plan: Plan, engine: Engine, run: str, committed: Iterable[int], max_error_rate: float) -> None:
+        self.plan, self.engine, self.run, self.rate = plan, engine, run, max_error_rate
+        self.staging = plan.folder / shards.STAGING / run
+        done = set(committed)
+        self.pending = deque(_Task(k) for k in range(plan.shards) if k not in done)
+        self.slots: dict[int, deque[_Task]] = {w: deque() for w in range(engine.workers)}
+        lines = manifest.read(plan.folder)[0].values()
+        self.quarantined = sum(line["quarantined"] for line in lines)
+        self.rows = sum(len(plan.range(line["shard"])) for line in lines)
+
+    @property
+    def _kept(self) -> str:
+        return f"what is done is kept, `headwater batch resume {self.plan.folder}` goes on"
+
+    def drive(self, report: Report = lambda done, total: None) -> None:
+        """Until every shard is committed. Raises :class:`PromiseBroken` where the job cannot go on; what is committed stays."""
+        while self.pending or any(self.slots.values()):
+            self._hand_out()
+            for worker, answer in self.engine.events(LOOK):
+                if answer is None:
+                    self._died(worker, "the worker died while only this row was being made")
+                elif "stop" in answer:
+                    raise PromiseBroken(f"{answer['stop']}; {self._kept}")
+                else:
+                    self._commit(worker, answer)
+                    report(self.rows, self.plan.rows)
+            self._look()
+
+    def _hand_out(self) -> None:
+        depth = DEPTH if len(self.pending) > len(self.slots) else 1  # near the end a waiting task is one that another could do
+        for worker in sorted(self.slots, key=lambda w: len(self.slots[w])):
+            while self.pending and len(self.slots[worker]) < depth:
+                task = self.pending.popleft()
+                task.attempts += 1
+                task.stage = self.staging / f"{task.shard:07d}-{task.attempts}"
+                task.flight, task.since = None, time.monotonic()
+                self._stage(task.stage)
+                self.slots[worker].append(task)
+                told = {"shard": task.shard, "stage": str(task.stage), "exclude": task.exclude, "careful": task.careful}
+                self.engine.submit(worker, told)
+
+    def _stage(self, place: Path) -> None:
+        try:
+            place.mkdir(parents=True)
+        except OSError as error:
+            raise PromiseBroken(f"{self.plan.folder}: cannot be written ({error.strerror})") from None
+
+    def _commit(self, worker: int, answer: Answer) -> None:
+        task = self.slots[worker].popleft()
+        assert task.shard == answer["shard"]
+        if self.slots[worker]:
+            self.slots[worker][0].since = time.monotonic()
+        rows = len(self.plan.range(task.shard))
+        line = {**answer, "rows": rows, "at": time.time(), "run": self.run, "worker": worker, "attempts": task.attempts}
+        line["engine"] = self.engine.name
+        try:
+            shards.commit(self.plan.folder, task.stage, line)
+        except OSError as error:
+            raise PromiseBroken(f"{self.plan.folder}: cannot be written ({error.strerror}); {self._kept}") from None
+        self.rows += line["rows"]
+        self.quarantined += line["quarantined"]
+        if self.quarantined > self.rate * max(self.rows, min(self.plan.rows, 100)):
+            raise PromiseBroken(
+                f"{self.quarantined} of {self.rows} rows had to be set aside, more than the {self.rate:.0%} allowed "
+                f"(last reason: {self._last_reason(task.shard)}); see `headwater batch status {self.plan.folder}`, "
+                "then go on with `headwater batch resume --max-error-rate`"
+            )
+
+    def _last_reason(self, shard: int) -> str:
+        import pyarrow.parquet
+
+        file = self.plan.folder / shards.name(shards.QUARANTINE, shard)
+        return str(pyarrow.parquet.read_table(file)["reason"][-1]) if file.exists() else "in an earlier shard"
+
+    # --- trouble --------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Stop flights that have been in the air for longer than a row may take."""
+        now = time.monotonic()
+        for worker, tasks in self.slots.items():
+            if not tasks:
+                continue
+            task = tasks[0]
+            flight = _flight(task.stage)
+            if flight != task.flight:
+                task.flight, task.since = flight, now
+            allowed = self.plan.job.limits.row_seconds if flight else OPENING + self.plan.job.limits.row_seconds
+            if now - task.since > allowed:
+                self.engine.kill(worker)
+                self._died(worker, f"it took longer than {self.plan.job.limits.row_seconds:g} s", certain=True)
+
+    def _died(self, worker: int, why: str, *, certain: bool = False) -> None:
+        """Put a dead worker's tasks back, the first of them with what its death says about the rows in the air."""
+        task, *rest = self.slots[worker]
+        self.slots[worker].clear()
+        self.pending.extendleft(reversed([task, *rest]))
+        flight = _flight(task.stage)
+        shutil.rmtree(task.stage, ignore_errors=True)
+        low, high = flight or (-1, -1)
+        count = task.deaths[low, high] = task.deaths.get((low, high), 0) + 1
+        if flight is None:
+            if count >= DEATHS_IDLE or certain:
+                raise PromiseBroken(f"workers die before they make a row of shard {task.shard}{self._word(worker)}")
+        elif high - low == 1 and (certain or count >= DEATHS_ALONE):
+            task.exclude[low] = why
+        elif certain or count >= DEATHS_TOGETHER:
+            task.careful.insert(0, (low, high, max(1, (high - low) // 2)))
+
+    def _word(self, worker: int) -> str:
+        """The last line that a worker printed."""
+        try:
+            lines = (self.staging / f"worker-{worker}.log").read_text("utf-8", errors="replace").split("\n")
+        except OSError:
+            return ""
+        return f": {last[-1][:200]}" if (last := [line.strip() for line in lines if line.strip()]) else ""
+
+
+def _flight(stage: Path) -> tuple[int, int] | None:
+    """The rows that a worker noted it is making."""
+    try:
+        low, high = json.loads((stage / FLIGHT).read_text("utf-8"))
+        return int(low), int(high)
+    except (OSError, ValueError):
+        return None
+
+
+def clear_staging(plan: Plan) -> None:
+    """Remove what drivers that were killed left behind."""
+    shutil.rmtree(plan.folder / shards.STAGING, ignore_errors=True)

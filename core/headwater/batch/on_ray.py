@@ -1,0 +1,95 @@
+"""Workers as actors of a Ray cluster, over the same shards and the same staging folders, which must lie on a file system that
+every machine sees. Ray moves tasks and answers, no data: what was made is on the disk before a worker answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from headwater.errors import HeadwaterError, MissingExtra
+
+if TYPE_CHECKING:
+    from headwater.batch.worker import Answer, Task, Worker
+
+
+class Actor:
+    """A worker, opened at its first task so that a model that cannot be opened is an answer and no mystery."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.worker = Path(folder), cast("Worker | None", None)
+
+    def make(self, task: Task) -> Answer:
+        from headwater.batch.worker import Worker
+
+        try:
+            self.worker = self.worker or Worker(self.folder)
+        except (HeadwaterError, OSError, MemoryError) as error:
+            return {"stop": " ".join(str(error).split())}
+        return self.worker.make(task)
+
+
+class OnRay:
+    """``workers`` actors on the cluster at ``address``; without one on the cluster that RAY_ADDRESS names, else on a small one
+    started on this machine for the job. Each asks for the job's threads and ``gpus``, which may be a fraction."""
+
+    name = "ray"
+
+    def __init__(self, folder: Path, workers: int, threads: int, address: str | None = None, gpus: float = 0.0) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise MissingExtra("--engine ray needs ray: pip install 'headwater[ray]'") from None
+        from headwater.batch.engine import quiet_environment
+
+        self.ray: Any = ray
+        self.folder, self.workers = folder, workers
+        self.ours = not self.ray.is_initialized()
+        if self.ours:
+            try:
+                self.ray.init(
+                    address=address, log_to_driver=False, include_dashboard=None if address else False, logging_level=logging.ERROR
+                )
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise HeadwaterError(
+                    f"--address: no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]})"
+                ) from None
+        quiet = {k: v for k, v in quiet_environment(threads).items() if k.endswith("_NUM_THREADS") or k == "PYTHONSAFEPATH"}
+        have = self.ray.cluster_resources()
+        for what, need in (("CPU", threads), ("GPU", gpus)):
+            if need > have.get(what, 0):
+                flag = "threads" if what == "CPU" else "--gpus-per-worker"
+                raise HeadwaterError(f"{flag}: a worker asks for {need:g} {what}; the cluster has {have.get(what, 0):g}")
+        self.kind: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": quiet})(Actor)
+        self.running: dict[int, Any] = {}
+        self.waiting: dict[Any, int] = {}
+
+    def submit(self, worker: int, task: Task) -> None:
+        if worker not in self.running:
+            self.running[worker] = self.kind.remote(str(self.folder))
+        self.waiting[self.running[worker].make.remote(task)] = worker
+
+    def events(self, seconds: float) -> Iterator[tuple[int, Answer | None]]:
+        if not self.waiting:
+            return
+        done, _ = self.ray.wait(list(self.waiting), num_returns=1, timeout=seconds)
+        for reference in done:
+            worker = self.waiting.pop(reference)
+            try:
+                answer = self.ray.get(reference)
+            except self.ray.exceptions.RayError:  # the actor died, or what it did raised what no row should
+                self.kill(worker)
+                answer = None
+            yield worker, answer
+
+    def kill(self, worker: int) -> None:
+        if worker in self.running:
+            self.ray.kill(self.running.pop(worker), no_restart=True)
+        self.waiting = {reference: w for reference, w in self.waiting.items() if w != worker}
+
+    def close(self) -> None:
+        for worker in list(self.running):
+            self.kill(worker)
+        if self.ours:
+            self.ray.shutdown()

@@ -1,0 +1,212 @@
+"""What a job does with some of its rows: new items by ``sample``, or a pipeline over inputs. Both give plain results."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater.batch import inputs
+from headwater.batch.job import SETTINGS
+from headwater.errors import HeadwaterError
+
+if TYPE_CHECKING:
+    from headwater.batch.plan import Plan
+    from headwater.generator import Generator
+
+
+NOTHING: tuple[int, int, Iterator[Any]] = (-1, 0, iter(()))
+
+
+@dataclass(frozen=True)
+class Made:
+    """One result. ``columns`` are plain; ``problem`` is why it cannot be used."""
+
+    row: int
+    draw: int
+    id: str
+    problem: str | None
+    columns: Mapping[str, Any]
+
+
+class Refused(Exception):
+    """Rows that nothing can be made of, each with its reason; the others were not tried."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(str(reasons))
+        self.reasons = reasons
+
+
+class Sampling:
+    """New items: for each row one of a count, or ``each`` with the properties that a table's row asks for.
+
+    Item i of row r is row r * each + i of ``headwater DOMAIN sample`` with the job's seed."""
+
+    def __init__(self, plan: Plan, generator: Generator) -> None:
+        self.plan, self.generator, self.each = plan, generator, plan.job.inputs.each
+        options = plan.job.options
+        self.settings: dict[str, Any] = {k: v for k, v in options.items() if k in SETTINGS}
+        self.knobs: dict[str, Any] = {k: v for k, v in options.items() if k not in SETTINGS}
+        self.listing = inputs.Listing(plan.folder) if plan.job.inputs.table else None
+        self.wish = generator.wish(**self.knobs)  # one that the model does not know stops the job before its first row
+        if self.listing:
+            generator.wish(**dict.fromkeys(plan.job.inputs.columns))
+        #: Rows that one call makes: whole tiles.
+        self.together = max(1, generator.tile * max(1, 1024 // generator.tile) // self.each)
+        self.items: dict[tuple[int, int], Any] = {}
+
+    def run(self, rows: Sequence[int], folder: Path) -> list[Made]:
+        """The results of some rows. Their files come with :meth:`finish`, a shard's together."""
+        names, wishes = self._asked(rows)
+        made: list[Made] = []
+        place = 0
+        for run in _runs(rows):
+            n, wanted = len(run) * self.each, [w for w in wishes[place : place + len(run)] for _ in range(self.each)]
+            asks = {"wishes": wanted} if self.listing else self.knobs
+            samples = self.generator.sample(n, seed=self.plan.job.seed, first=run.start * self.each, **self.settings, **asks)
+            for i, record in enumerate(samples.records()):
+                row, draw = run.start + i // self.each, i % self.each
+                self.items[row, draw] = samples.items[i]
+                columns = {k: v for k, v in record.items() if k not in ("row", "seed", "model", "valid", "why_not")}
+                made.append(Made(row, draw, names[place + i // self.each], record["why_not"], columns))
+            place += len(run)
+        return made
+
+    def _asked(self, rows: Sequence[int]) -> tuple[list[str], list[Any]]:
+        if self.listing is None:
+            return [str(row) for row in rows], [self.wish] * len(rows)
+        names, wishes, refused = [], [], {}
+        for row in rows:
+            entry = self.listing.at(row)
+            names.append(entry.id)
+            try:
+                wishes.append(self.generator.wish(**{**self.knobs, **entry.values}))
+            except HeadwaterError as error:
+                refused[row] = str(error)
+        if refused:
+            raise Refused(refused)
+        return names, wishes
+
+    def name(self, row: int) -> str:
+        """The user's name for a row, else its number."""
+        return str(row) if self.listing is None else self.listing.at(row).id
+
+    def finish(self, made: Sequence[Made], folder: Path) -> None:
+        """The field's own files, over all items of a shard."""
+        if not self.plan.job.files:
+            return
+        self.generator.domain.write([self.items[m.row, m.draw] for m in made], folder)
+
+    def drawn(self, made: Made) -> str:
+        return self.generator.domain.render(self.items[made.row, made.draw])
+
+    def forget(self) -> None:
+        self.items.clear()
+
+
+class Piping:
+    """A pipeline over the inputs of its rows, as the command line runs it: with one source, row r is row r of that."""
+
+    def __init__(self, plan: Plan, generator: Generator) -> None:
+        from headwater.noise import Noise
+
+        kind = plan.pipeline
+        assert kind is not None
+        self.plan, self.generator, self.pipeline = plan, generator, kind()
+        for verb in kind.verbs:
+            generator.need(verb)  # type: ignore[arg-type]
+        self.together, self.noise = kind.together, Noise(plan.job.seed)
+        self.listing = inputs.Listing(plan.folder)
+        #: The source that is open: its first row, its next, and the inputs from there.
+        self.reading = NOTHING
+        self.fragments: dict[tuple[int, int], str] = {}
+
+    def run(self, rows: Sequence[int], folder: Path) -> list[Made]:
+        """The results of some rows, their files written below ``folder``."""
+        given: list[tuple[int, Any, inputs.Entry]] = []
+        refused: dict[int, str] = {}
+        for row in rows:
+            try:
+                entry = self.listing.at(row)
+                given.append((row, self._input(row, entry), entry))
+            except HeadwaterError as error:
+                refused[row] = str(error)
+        if refused:
+            raise Refused(refused)
+        self.pipeline.planned = inputs.decisions(self.plan.folder, rows)
+        made = []
+        for _, group in groupby(given, key=lambda g: (g[2].source, g[2].values)):
+            part = list(group)
+            options = self._options(part[0][2])
+            place = folder if self._single else folder / f"{part[0][2].first:07d}"
+            place.mkdir(exist_ok=True)
+            names = {row: entry.name(row) for row, _, entry in part}
+            for result in self.pipeline.run(self.generator, [(row, x) for row, x, _ in part], self.noise, options):
+                if result.row not in names:
+                    raise RuntimeError(
+                        f"pipeline {self.pipeline.name!r} gave a result for row {result.row}, which it was not given"
+                    )
+                if self.plan.job.files:
+                    result.write(place)
+                if self.plan.shows(result.row):  # the carrier does not stay
+                    self.fragments[result.row, result.draw] = result.render()
+                made.append(Made(result.row, result.draw, names[result.row], result.problem(), result.record()))
+        return made
+
+    @property
+    def _single(self) -> bool:
+        """Whether all rows are of one source: then nothing keeps the files of several apart."""
+        return self.listing.at(0).rows == self.plan.rows
+
+    def _options(self, entry: inputs.Entry) -> Any:
+        return inputs.options_of(self.pipeline.Options, self.plan.job, entry.values)
+
+    def _input(self, row: int, entry: inputs.Entry) -> Any:
+        """A row's input. A source stays open between rows, so that a long one is read once, not once a shard."""
+        if why := inputs.changed(entry):
+            self.reading = NOTHING
+            raise HeadwaterError(why)
+        options = self._options(entry)
+        assert entry.source is not None
+        first, at, stream = self.reading
+        if first != entry.first or at > row:
+            first, at, stream = entry.first, entry.first, iter(self.pipeline.read(Path(entry.source), options))
+        self.reading = NOTHING  # until it is known that it goes on
+        for item in itertools.islice(stream, row - at, row - at + 1):
+            self.reading = (first, row + 1, stream)
+            return item
+        raise HeadwaterError("nothing to work on was found in it")
+
+    def name(self, row: int) -> str:
+        """The user's name for a row."""
+        return self.listing.at(row).name(row)
+
+    def finish(self, made: Sequence[Made], folder: Path) -> None:
+        """Nothing: every result wrote its own files."""
+
+    def drawn(self, made: Made) -> str:
+        return self.fragments.get((made.row, made.draw), "")
+
+    def forget(self) -> None:
+        self.fragments.clear()
+
+
+Work = Sampling | Piping
+
+
+def work_of(plan: Plan, generator: Generator) -> Work:
+    """What a plan's rows are."""
+    return Sampling(plan, generator) if plan.pipeline is None else Piping(plan, generator)
+
+
+def _runs(rows: Sequence[int]) -> Iterator[range]:
+    """
+    >>> list(_runs([3, 4, 5, 9]))
+    [range(3, 6), range(9, 10)]
+    """
+    for _, group in groupby(enumerate(rows), key=lambda pair: pair[1] - pair[0]):
+        part = [row for _, row in group]
+        yield range(part[0], part[-1] + 1)
