@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ def entries() -> Mapping[str, Entry]:
             continue
         found[point.name] = Entry(point.name, None if complaint else domain, complaint)
     return found
+
+
+@contextmanager
+def registered(domain: Domain[Any, Any]) -> Iterator[None]:
+    """A domain that is not installed, known by its name inside the block: for one under development."""
+    known: Any = entries()
+    before = known.get(domain.name)
+    known[domain.name] = Entry(domain.name, domain)
+    try:
+        yield
+    finally:
+        known.pop(domain.name) if before is None else known.update({domain.name: before})
 
 
 def faults(domain: Any, name: str) -> str:

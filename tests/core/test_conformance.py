@@ -277,6 +277,20 @@ def a_pipeline_that_counts() -> Any:
     return mutant(pipelines=(Counting,))
 
 
+@caught_by("runs_as_batch")
+def a_record_that_no_table_holds() -> Any:
+    class Odd(beads.Grown):
+        def record(self) -> dict[str, Any]:
+            return {"length": complex(len(self.text))}
+
+    class Growing(Grow):
+        def run(self, model: Any, rows: Any, noise: Any, options: Any) -> Iterator[Any]:
+            for grown in super().run(model, rows, noise, options):
+                yield Odd(grown.row, grown.text)
+
+    return mutant(pipelines=(Growing,))
+
+
 def network(forward: Callable[..., Any], setup: Callable[[Any], None] = lambda net: None) -> Any:
     """A mutant whose only recipe uses a faulty network; ``forward`` gets the good one's."""
 

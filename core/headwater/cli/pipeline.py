@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,13 +111,18 @@ def perform(
 
 
 def _results(pipeline: Pipeline[Any], generator: Generator, source: Path, options: Any, seed: int, stage: Path) -> Iterator[Shown]:
-    """Rows one after another, each written before the next is read: memory holds one carrier, whatever the source."""
+    """Rows as many at once as the pipeline likes, written before the next are read: memory holds these carriers, whatever the
+    source."""
     from headwater.noise import Noise
 
     noise = Noise(seed)
     with terminal.Bar(pipeline.name, at_once=True):
-        for row, item in enumerate(pipeline.read(source, options)):
-            for result in pipeline.run(generator, [(row, item)], noise, options):
+        said = pipeline.plan(pipeline.read(source, options), options)
+        decisions = None if said is None else iter(said)
+        inputs = enumerate(pipeline.read(source, options))
+        while rows := list(itertools.islice(inputs, pipeline.together)):
+            pipeline.planned = {} if decisions is None else {row: next(decisions) for row, _ in rows}
+            for result in pipeline.run(generator, rows, noise, options):
                 result.write(stage)
                 yield Shown(result.row, result.draw, result.record(), result.problem(), result.render())
 

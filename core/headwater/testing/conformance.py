@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from headwater.domain import Domain
-from headwater.testing import domain_checks, recipe_checks, surface_checks
+from headwater.testing import batch_checks, domain_checks, recipe_checks, surface_checks
 from headwater.testing.subject import Subject
 
 
@@ -67,7 +67,7 @@ def _origin(error: Exception) -> str:
 
 def checks(domain: Domain[Any, Any]) -> list[Check]:
     """Every check for a domain, those of its recipes after its own."""
-    own = [Check(promise.__name__, promise) for promise in (*domain_checks.CHECKS, *surface_checks.CHECKS)]
+    own = [Check(promise.__name__, promise) for promise in (*domain_checks.CHECKS, *surface_checks.CHECKS, *batch_checks.CHECKS)]
     names = Subject(domain).recipe_names
     return own + [Check(promise.__name__, promise, name) for name in names for promise in recipe_checks.CHECKS]
 

@@ -170,6 +170,14 @@ class Bench:
         viewed = subject.viewed(self.codec, recipe.data)[:TILE]
         self.batch = torch.from_numpy(np.stack([self.codec.encode(item) for item in viewed]))
 
+    def save(self, folder: Path) -> None:
+        """The model as a folder."""
+        from headwater import checkpoint
+
+        about: dict[str, Any] = {"domain": self.domain.name, "name": self.generator.name.rpartition("/")[2]}
+        about |= {"data": self.recipe.data, "data_hash": "", "command": "headwater check"}
+        checkpoint.save(self.generator.model, folder, recipe=self.recipe, **about)
+
     @functools.cached_property
     def seeded(self) -> bool:
         """Whether one seed gives one result; where it does not, other checks have nothing to compare."""
