@@ -28,6 +28,7 @@ class TwoSample:
     n: int
 
 
+@torch.enable_grad()
 def two_sample(
     real: Array, made: Array, seed: int = 0, *, folds: int = 5, width: int = 32, steps: int = 200, batch: int = 64
 ) -> TwoSample:

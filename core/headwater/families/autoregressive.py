@@ -295,9 +295,10 @@ def draw(logits: Tensor, uniform: Tensor, top_p: float, allowed: Tensor | None) 
         outside = ordered.cumsum(-1) - ordered >= top_p
         probability = probability.masked_fill(outside.gather(-1, order.argsort(-1)), 0.0)
     total = probability.cumsum(-1)
-    # Rounding must not reach the total: the token is the first whose sum lies above, and none does above the whole.
+    # Rounding must not reach the whole sum: a token is the first whose sum lies above. Nothing allowed: none does, so the end.
     below = torch.nextafter(total[:, -1:], total.new_zeros(()))
-    return torch.searchsorted(total, torch.minimum(uniform[:, None] * total[:, -1:], below), right=True)[:, 0]
+    above = torch.searchsorted(total, torch.minimum(uniform[:, None] * total[:, -1:], below), right=True)[:, 0]
+    return above % total.shape[1]
 
 
 class Walk:

@@ -14,7 +14,7 @@ class OrdinalHead(nn.Module):
 
     φ_s = relu²(A_s h + Σ_{r<s} E_sr[x_r]), logits_s(v) = (W_s φ_s)(v) + Σ_ρ (R_sρ φ_s)(v − x_ρ), with the references ρ: the streams
     before s at this position, and s itself at the position before. A step learnt from one token is known from all; this is the
-    relative pitch of Huang et al., 2018, Music Transformer, https://arxiv.org/abs/1809.04281, in the output. R starts at zero.
+    relative pitch of Huang et al., 2018, https://arxiv.org/abs/1809.04281, in the output. R starts at zero.
     """
 
     def __init__(self, width: int, vocabs: Sequence[int], dropout: float = 0.0) -> None:
@@ -37,7 +37,9 @@ class OrdinalHead(nn.Module):
         """(…, width), this position's tokens (…, streams), of which those before ``stream`` are read, and those of the position
         before (zeros at the first) to (…, vocab of the stream)."""
         mixed = self.mix[stream](hidden)
-        for r, embedding in enumerate(self.earlier[stream]):  # type: ignore[arg-type]
+        embeddings = self.earlier[stream]
+        assert isinstance(embeddings, nn.ModuleList)
+        for r, embedding in enumerate(embeddings):
             mixed = mixed + embedding(tokens[..., r])
         mixed = self.dropout(F.relu(mixed).square())
         out: Tensor = self.outputs[stream](mixed)

@@ -31,8 +31,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """A fifth of what gelu costs on a CPU, and no worse (So et al., 2021, https://arxiv.org/abs/2109.08668). Written over ``x`` where
-    no gradient is asked for."""
+    """A fifth of what gelu costs on a CPU, and no worse (So et al., 2021, https://arxiv.org/abs/2109.08668). It
+    writes over ``x`` where no gradient is asked for."""
     return F.relu(x).square() if x.requires_grad else x.relu_().square_()
 
 
@@ -100,7 +100,8 @@ def unit(x: Tensor, smallest: Tensor) -> Tensor:
 
 def factor(norm: nn.RMSNorm) -> Tensor:
     """What makes :func:`unit` the whole norm."""
-    return norm.weight * norm.weight.shape[0] ** 0.5
+    out: Tensor = norm.weight * norm.weight.shape[0] ** 0.5
+    return out
 
 
 def laid(weight: Tensor, norm: nn.RMSNorm | None = None) -> Tensor:
@@ -120,7 +121,7 @@ class Drawing:
     def __init__(self, block: Block, rows: int) -> None:
         self.block, width, heads = block, block.out.in_features, block.heads
         query, key, value = laid(block.qkv.weight, block.norm1).unflatten(1, (3, heads, 2, -1)).unbind(1)
-        # Coordinates that turn together stand side by side, as complex numbers: no product of a query and a key feels the order.
+        # Coordinates that turn together stand side by side, as complex numbers: a query's product with a key feels no order.
         turning = (part.transpose(-1, -2).reshape(width, width) for part in (query * (width // heads) ** -0.5, key))
         self.qkv = torch.stack([*turning, value.reshape(width, width)])
         self.out, self.up, self.down = laid(block.out.weight), laid(block.up.weight, block.norm2), laid(block.down.weight)
