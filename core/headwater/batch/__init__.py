@@ -92,26 +92,26 @@ def resume(
     report: Report = lambda done, total: None,
 ) -> Outcome:
     """Go on with a planned job. Shards that ``verify`` found damaged, or whose files are gone, are made again."""
-    planned = planning.read(Path(folder))
+    planned = planning.read(Path(folder).absolute())
     try:
         with lock.held(planned.folder) as name:
             clear_staging(planned)
             lines = _sound(planned)
             made = planned.rows - sum(len(planned.range(k)) for k in lines)
             if made:
+                (planned.folder / "index.html").unlink(missing_ok=True)  # so that none is ever older than the results
                 _drive(planned, where or Where(), name, lines, max_error_rate, report)
                 lines = manifest.read(planned.folder)[0]
             if not results.gathered(planned, lines):
                 results.gather(planned, lines)
             clear_staging(planned)
+            if made or not (planned.folder / "index.html").exists():
+                from headwater.report.batch import write
+
+                write(planned, lines)
     except OSError as error:
         raise PromiseBroken(f"{folder}: {error.strerror or error}; what is done is kept") from None
-    outcome = _outcome(planned, lines, made)
-    if made or not (planned.folder / "index.html").exists():
-        from headwater.report.batch import write
-
-        write(planned, lines)
-    return outcome
+    return _outcome(planned, lines, made)
 
 
 def _drive(
@@ -139,7 +139,10 @@ def _sound(planned: Plan) -> dict[int, manifest.Line]:
     good = {
         k: line
         for k, line in lines.items()
-        if 0 <= k < planned.shards and k not in told and not shards.damage(planned.folder, line, deep=False)
+        if 0 <= k < planned.shards
+        and line.get("plan") == planned.hash
+        and k not in told
+        and not shards.damage(planned.folder, line, deep=False)
     }
     if faults or len(good) < len(lines) or _torn(planned):
         manifest.rewrite(planned.folder, good.values())
@@ -159,21 +162,27 @@ def verify(folder: str | Path) -> list[str]:
     """Read every byte of a job and compare it with the manifest; what is wrong, a line each. ``resume`` mends it."""
     planned = planning.read(Path(folder))
     lines, faults = manifest.read(planned.folder)
-    found = {k: why for k, line in lines.items() if (why := shards.damage(planned.folder, line, deep=True))}
-    listed = {shards.name(kind, k) for k, line in lines.items() for kind in line["left"]}
-    stray = [
-        name
-        for kind in shards.SUFFIX
-        for path in sorted((planned.folder / kind).glob("*"))
-        if (name := f"{kind}/{path.name}") not in listed and int(path.name[:7]) not in found
-    ]
-    if len(lines) == planned.shards and not results.gathered(planned, lines):
-        faults.append("the joined tables are missing or older than the shards")
+    found = {k: why for k, line in lines.items() if (why := _damage(planned, k, line))}
+    known = {shards.name(kind, k) for k, line in lines.items() for kind in (shards.SUFFIX if k in found else line["left"])}
+    there = (f"{kind}/{path.name}" for kind in shards.SUFFIX for path in sorted((planned.folder / kind).glob("*")))
+    stray = [name for name in there if name not in known]
+    if len(lines) == planned.shards and not results.gathered(planned, lines, deep=True):
+        faults.append("the joined tables are missing, damaged or older than the shards")
+        (planned.folder / results.RESULTS).unlink(missing_ok=True)
+    for name, sha256 in planned.stored.items():
+        if not (planned.folder / name).is_file() or shards.digest(planned.folder / name)["sha256"] != sha256:
+            faults.append(f"{name} is missing or was changed after it was written; begin the job anew in another folder")
     if found:
         (planned.folder / DAMAGED).write_text(json.dumps({"shards": sorted(found)}), encoding="utf-8")
     else:
         (planned.folder / DAMAGED).unlink(missing_ok=True)
     return [*faults, *found.values(), *(f"{name} is there but not listed" for name in stray)]
+
+
+def _damage(planned: Plan, shard: int, line: manifest.Line) -> str:
+    if line.get("plan") != planned.hash or not 0 <= shard < planned.shards:
+        return f"shard {shard} was made by another plan"
+    return shards.damage(planned.folder, line, deep=True)
 
 
 def status(folder: str | Path) -> dict[str, Any]:

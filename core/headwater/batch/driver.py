@@ -105,7 +105,7 @@ class Driver:
             self.slots[worker][0].since = time.monotonic()
         rows = len(self.plan.range(task.shard))
         line = {**answer, "rows": rows, "at": time.time(), "run": self.run, "worker": worker, "attempts": task.attempts}
-        line["engine"] = self.engine.name
+        line |= {"engine": self.engine.name, "plan": self.plan.hash}
         try:
             shards.commit(self.plan.folder, task.stage, line)
         except OSError as error:
@@ -114,7 +114,7 @@ class Driver:
         self.quarantined += line["quarantined"]
         if self.quarantined > self.rate * max(self.rows, min(self.plan.rows, 100)):
             raise PromiseBroken(
-                f"{self.quarantined} of {self.rows} rows had to be set aside, more than the {self.rate:.0%} allowed "
+                f"{self.quarantined} of {self.rows} rows had to be set aside, more than the {100 * self.rate:g} % allowed "
                 f"(last reason: {self._last_reason(task.shard)}); see `headwater batch status {self.plan.folder}`, "
                 "then go on with `headwater batch resume --max-error-rate`"
             )
@@ -157,7 +157,8 @@ class Driver:
         elif high - low == 1 and (certain or count >= DEATHS_ALONE):
             task.exclude[low] = why
         elif certain or count >= DEATHS_TOGETHER:
-            task.careful.insert(0, (low, high, max(1, (high - low) // 2)))
+            rows = sum(row not in task.exclude for row in range(low, high))  # fewer each time, so that it comes to an end
+            task.careful.insert(0, (low, high, max(1, rows // 2)))
 
     def _word(self, worker: int) -> str:
         """The last line that a worker printed."""

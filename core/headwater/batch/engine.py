@@ -48,7 +48,7 @@ class Embedded:
     def events(self, seconds: float) -> Iterator[tuple[int, Answer | None]]:
         while self.tasks:
             try:
-                self.worker = self.worker or Worker(self.folder)
+                self.worker = self.worker or Worker(self.folder, bounded=False)
             except HeadwaterError as error:
                 yield 0, {"stop": str(error)}
                 return

@@ -52,8 +52,8 @@ def entries(job: Job, owner: type, pipeline: Pipeline[Any] | None, progress: Pro
     """The entries of a job in order. Raises :class:`HeadwaterError` for a table or a glob that cannot be read or holds nothing."""
     first = 0
     for id, source, values in _table(job, owner) if job.inputs.table else _files(job):
-        if pipeline is None or source is None:
-            entry = Entry(first, 1, id, None, 0, 0, values)
+        if pipeline is None or not source:
+            entry = Entry(first, 1, id, source, 0, 0, values)
         else:
             count = _count(pipeline, Path(source), job, values)
             entry = Entry(first, count, id, source, *_stamp(Path(source)), values)
@@ -91,6 +91,8 @@ def _stamp(source: Path) -> tuple[int, int]:
 
 def changed(entry: Entry) -> str:
     """Why an entry's source can no longer be used, empty if it can."""
+    if entry.source == "":
+        return "its row of the table names no file"
     if entry.source is None or (now := _stamp(Path(entry.source))) == (entry.size, entry.changed):
         return ""
     return "its file is no longer there" if now == (-1, -1) else "its file has changed since the job was planned"
@@ -99,12 +101,16 @@ def changed(entry: Entry) -> str:
 def _files(job: Job) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for pattern in job.inputs.files or []:
         if Path(pattern).is_dir():
-            found = sorted(str(p) for p in Path(pattern).rglob("*") if p.is_file() and not p.name.startswith("."))
+            below = (p for p in Path(pattern).rglob("*") if p.is_file())
+            found = sorted(str(p) for p in below if not any(part.startswith(".") for part in p.relative_to(pattern).parts))
             root = pattern
+        elif Path(pattern).exists():  # before it is taken for a glob: names may hold brackets
+            found, root = [pattern], str(Path(pattern).parent)
         else:
             found = sorted(glob(pattern, recursive=True))
             parts = Path(pattern).parts
             root = str(Path(*parts[: next((i for i, p in enumerate(parts) if has_magic(p)), len(parts) - 1)]))
+        found = [source for source in found if Path(job.out) not in (Path(source), *Path(source).parents)]
         if not found:
             raise HeadwaterError(f"inputs.files: nothing is there: {pattern}")
         for source in found:
@@ -127,8 +133,9 @@ def _table(job: Job, owner: type) -> Iterator[tuple[str, str | None, dict[str, A
             wanted = {name: name for name in known if name in batch.schema.names} | dict(inputs.columns)
         for line in batch.to_pylist():
             values = {knob: line[column] for knob, column in wanted.items() if line[column] not in (None, "")}
-            source = None if inputs.source is None else str(folder / str(line[inputs.source] or ""))
-            yield str(number if inputs.id is None else line[inputs.id]), source, values
+            cell = None if inputs.source is None else line[inputs.source] or ""
+            named = None if inputs.id is None else line[inputs.id]
+            yield str(number if named is None else named), str(folder / str(cell)) if cell else cell, values
             number += 1
     if not number:
         raise HeadwaterError(f"inputs.table: {inputs.table} holds no rows")

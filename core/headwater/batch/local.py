@@ -112,7 +112,7 @@ def main(folder: str, handle: str) -> None:
     try:
         worker = Worker(Path(folder))
     except (HeadwaterError, OSError, MemoryError) as error:
-        answer({"stop": " ".join(str(error).split())})
+        answer({"stop": " ".join(str(error).split()) or "the model does not fit into memory"})
         return
     for line in tasks:
         answer(worker.make(json.loads(line)))

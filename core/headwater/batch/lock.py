@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,8 @@ def held(folder: Path) -> Iterator[str]:
 
     def beat() -> None:
         while not stop.wait(BEAT):
-            try:
+            with suppress(OSError):  # one that fails is one; the next may not
                 os.utime(folder / LOCK)
-            except OSError:
-                return
 
     threading.Thread(target=beat, daemon=True).start()
     try:
@@ -67,12 +65,13 @@ def _take(folder: Path, run: str) -> None:
     import fcntl
 
     mine = folder / f".lock-{run}"
-    mine.write_text(
-        json.dumps({"run": run, "host": socket.gethostname(), "pid": os.getpid(), "born": _birth(os.getpid())}), "utf-8"
-    )
+    me = {"run": run, "host": socket.gethostname(), "pid": os.getpid(), "born": _birth(os.getpid())}
     guard = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(guard, fcntl.LOCK_EX)
+        for left in folder.glob(".lock-*"):  # by a taker that was killed
+            left.unlink(missing_ok=True)
+        mine.write_text(json.dumps(me), "utf-8")
         for _ in range(10):
             try:
                 os.link(mine, folder / LOCK)

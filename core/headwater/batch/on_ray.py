@@ -4,6 +4,10 @@ every machine sees. Ray moves tasks and answers, no data: what was made is on th
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +30,7 @@ class Actor:
         try:
             self.worker = self.worker or Worker(self.folder)
         except (HeadwaterError, OSError, MemoryError) as error:
-            return {"stop": " ".join(str(error).split())}
+            return {"stop": " ".join(str(error).split()) or "the model does not fit into memory"}
         return self.worker.make(task)
 
 
@@ -47,6 +51,8 @@ class OnRay:
         self.folder, self.workers = folder, workers
         self.ours = not self.ray.is_initialized()
         if self.ours:
+            _answers(address or os.environ.get("RAY_ADDRESS", ""))
+            on_term = signal.getsignal(signal.SIGTERM)
             try:
                 self.ray.init(
                     address=address, log_to_driver=False, include_dashboard=None if address else False, logging_level=logging.ERROR
@@ -55,6 +61,8 @@ class OnRay:
                 raise HeadwaterError(
                     f"--address: no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]})"
                 ) from None
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_term)  # Ray takes it for itself
         quiet = {k: v for k, v in quiet_environment(threads).items() if k.endswith("_NUM_THREADS") or k == "PYTHONSAFEPATH"}
         have = self.ray.cluster_resources()
         for what, need in (("CPU", threads), ("GPU", gpus)):
@@ -63,19 +71,21 @@ class OnRay:
                 raise HeadwaterError(f"{flag}: a worker asks for {need:g} {what}; the cluster has {have.get(what, 0):g}")
         self.kind: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": quiet})(Actor)
         self.running: dict[int, Any] = {}
-        self.waiting: dict[Any, int] = {}
+        self.waiting: dict[int, list[Any]] = {}  # what each was given, in order
 
     def submit(self, worker: int, task: Task) -> None:
         if worker not in self.running:
             self.running[worker] = self.kind.remote(str(self.folder))
-        self.waiting[self.running[worker].make.remote(task)] = worker
+        self.waiting.setdefault(worker, []).append(self.running[worker].make.remote(task))
 
     def events(self, seconds: float) -> Iterator[tuple[int, Answer | None]]:
-        if not self.waiting:
+        first = {given[0]: worker for worker, given in self.waiting.items() if given}
+        if not first:
             return
-        done, _ = self.ray.wait(list(self.waiting), num_returns=1, timeout=seconds)
+        done, _ = self.ray.wait(list(first), num_returns=1, timeout=seconds)
         for reference in done:
-            worker = self.waiting.pop(reference)
+            worker = first[reference]
+            self.waiting[worker].pop(0)
             try:
                 answer = self.ray.get(reference)
             except self.ray.exceptions.RayError:  # the actor died, or what it did raised what no row should
@@ -86,10 +96,25 @@ class OnRay:
     def kill(self, worker: int) -> None:
         if worker in self.running:
             self.ray.kill(self.running.pop(worker), no_restart=True)
-        self.waiting = {reference: w for reference, w in self.waiting.items() if w != worker}
+        self.waiting.pop(worker, None)
 
     def close(self) -> None:
         for worker in list(self.running):
             self.kill(worker)
         if self.ours:
             self.ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Raises :class:`HeadwaterError` where nothing listens: Ray itself would go on trying for a quarter of an hour."""
+    if address in ("", "auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise HeadwaterError(f"--address: expected HOST:PORT; got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise HeadwaterError(
+            f"--address: no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error})"
+        ) from None

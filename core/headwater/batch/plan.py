@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from headwater.batch import inputs
 from headwater.batch.job import Job, check, pipeline_of
 from headwater.batch.lock import alive
 from headwater.batch.manifest import canonical, sync
+from headwater.batch.shards import digest
 from headwater.checkpoint import read_config
 from headwater.errors import HeadwaterError, MissingVerb
 
@@ -28,13 +30,16 @@ PLAN, FORMAT = "plan.json", 1
 SHARD = 1000
 #: Calls of a pipeline that a shard holds at least, up to that many rows: where one is much work, little is lost with a shard.
 FLIGHTS = 16
+#: More shards than this are more than a driver keeps in mind.
+SHARDS = 1_000_000
 #: Rows that the report draws.
 DRAWN = 24
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A planned job. ``model`` is a shipped name or a folder; ``sha256`` is of its weights."""
+    """A planned job. ``model`` is a shipped name or a folder and ``sha256`` of its weights; ``listing`` is a hash of what its
+    inputs hold, and ``stored`` has those of the files that list them."""
 
     folder: Path
     job: Job
@@ -42,7 +47,16 @@ class Plan:
     sha256: str
     rows: int
     shard: int
-    hash: str
+    listing: str
+    stored: dict[str, str]
+
+    @property
+    def hash(self) -> str:
+        """Of all that decides what comes out."""
+        decides = self.job.model_dump(exclude={"out", "limits"}) | {"model": self.sha256, "listing": self.listing}
+        decides |= {"rows": self.rows, "shard": self.shard}
+        decides["inputs"] = self.job.inputs.model_dump(exclude={"table", "files"})  # their content is in the listing
+        return hashlib.sha256(canonical(decides)).hexdigest()
 
     @property
     def shards(self) -> int:
@@ -79,8 +93,9 @@ def make(job: Job, *, progress: inputs.Progress = lambda rows: None) -> Plan:
     stage = folder.with_name(f".{folder.name}.{os.getpid()}.plan")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{folder.name}.*.plan"):  # of planners that were killed
-            if not alive(int(left.name.split(".")[-2])):
+        for left in folder.parent.glob(f".{escape(folder.name)}.*.plan"):  # of planners that were killed
+            pid = left.name.split(".")[-2]
+            if left == stage or (pid.isdecimal() and not alive(int(pid))):
                 shutil.rmtree(left, ignore_errors=True)
         stage.mkdir()
         plan = _list(job, domain, model, config, stage, progress)
@@ -94,7 +109,10 @@ def make(job: Job, *, progress: inputs.Progress = lambda rows: None) -> Plan:
             raise HeadwaterError(f"out: {folder} cannot be written ({error.strerror}); choose another folder") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    _same(plan, read(folder))
+    known = read(folder)
+    _same(plan, known)
+    if known.job.limits != job.limits:  # these may change
+        _write(plan, folder)
     return plan
 
 
@@ -115,13 +133,21 @@ def _list(job: Job, domain: Domain[Any, Any], model: str, config: dict[str, Any]
         shard = job.shard or _whole(SHARD, int(config["recipe"]["tile"]), job.inputs.each)
     else:
         shard = job.shard or min(SHARD, FLIGHTS * kind.together)
-    decides = job.model_dump(exclude={"out", "limits"}) | {"model": config["sha256"], "listing": listed, "shard": shard}
-    decides["inputs"] = job.inputs.model_dump(exclude={"table", "files"})  # their content is in the listing
-    plan = Plan(Path(job.out), job, model, config["sha256"], rows, shard, hashlib.sha256(canonical(decides)).hexdigest())
-    record = {"format": FORMAT, "hash": plan.hash, "rows": rows, "shard": shard, "model": {"name": model, "sha256": plan.sha256}}
-    text = json.dumps({**record, "job": job.model_dump()}, indent=1, ensure_ascii=False)
-    (stage / PLAN).write_text(text + "\n", encoding="utf-8")
+    if rows > shard * SHARDS:
+        raise HeadwaterError(f"shard: {rows:,} rows in shards of {shard:,} are more than {SHARDS:,} shards; choose a larger shard")
+    stored = {file.name: digest(file)["sha256"] for file in sorted(stage.iterdir())}
+    plan = Plan(Path(job.out), job, model, config["sha256"], rows, shard, listed, stored)
+    _write(plan, stage)
     return plan
+
+
+def _write(plan: Plan, folder: Path) -> None:
+    record = {"format": FORMAT, "hash": plan.hash, "rows": plan.rows, "shard": plan.shard, "listing": plan.listing}
+    record |= {"stored": plan.stored, "model": {"name": plan.model, "sha256": plan.sha256}, "job": plan.job.model_dump()}
+    fresh = folder / f".{PLAN}"
+    fresh.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sync(fresh)
+    os.replace(fresh, folder / PLAN)
 
 
 def _whole(rows: int, tile: int, each: int) -> int:
@@ -142,6 +168,8 @@ def _inputs(pipeline: Pipeline[Any], job: Job, folder: Path, rows: int) -> Itera
     row = 0
     while row < rows:
         entry = listing.at(row)
+        if why := inputs.changed(entry):
+            raise HeadwaterError(f"{entry.id}: {why}")
         options = inputs.options_of(pipeline.Options, job, entry.values)
         assert entry.source is not None
         yield from itertools.islice(pipeline.read(Path(entry.source), options), entry.rows)
@@ -156,7 +184,11 @@ def read(folder: Path) -> Plan:
             raise HeadwaterError(f"{folder}: a job of format {record['format']}; this Headwater reads format {FORMAT}")
         job = Job.model_validate(record["job"]).model_copy(update={"out": str(folder.absolute())})
         model = record["model"]
-        return Plan(folder, job, model["name"], model["sha256"], int(record["rows"]), int(record["shard"]), record["hash"])
+        rows, shard = int(record["rows"]), int(record["shard"])
+        plan = Plan(folder, job, model["name"], model["sha256"], rows, shard, record["listing"], record["stored"])
+        if plan.hash != record["hash"]:
+            raise HeadwaterError(f"{folder / PLAN}: was changed after it was written; what a job makes is fixed once it has begun")
+        return plan
     except FileNotFoundError:
         raise HeadwaterError(f"{folder}: not a job folder (no {PLAN}); `headwater batch run JOB` makes one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

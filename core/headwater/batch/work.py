@@ -40,6 +40,10 @@ class Refused(Exception):
         self.reasons = reasons
 
 
+class Broken(Exception):
+    """The job cannot go on, whatever the row."""
+
+
 class Sampling:
     """New items: for each row one of a count, or ``each`` with the properties that a table's row asks for.
 
@@ -66,7 +70,10 @@ class Sampling:
         for run in _runs(rows):
             n, wanted = len(run) * self.each, [w for w in wishes[place : place + len(run)] for _ in range(self.each)]
             asks = {"wishes": wanted} if self.listing else self.knobs
-            samples = self.generator.sample(n, seed=self.plan.job.seed, first=run.start * self.each, **self.settings, **asks)
+            try:
+                samples = self.generator.sample(n, seed=self.plan.job.seed, first=run.start * self.each, **self.settings, **asks)
+            except HeadwaterError as error:  # the wishes were checked, so it is a setting, and every row's
+                raise Broken(str(error)) from None
             for i, record in enumerate(samples.records()):
                 row, draw = run.start + i // self.each, i % self.each
                 self.items[row, draw] = samples.items[i]
@@ -138,22 +145,22 @@ class Piping:
             raise Refused(refused)
         self.pipeline.planned = inputs.decisions(self.plan.folder, rows)
         made = []
-        for _, group in groupby(given, key=lambda g: (g[2].source, g[2].values)):
+        for _, group in groupby(given, key=lambda g: g[2].values):
             part = list(group)
-            options = self._options(part[0][2])
-            place = folder if self._single else folder / f"{part[0][2].first:07d}"
-            place.mkdir(exist_ok=True)
-            names = {row: entry.name(row) for row, _, entry in part}
+            options, entries = self._options(part[0][2]), {row: entry for row, _, entry in part}
             for result in self.pipeline.run(self.generator, [(row, x) for row, x, _ in part], self.noise, options):
-                if result.row not in names:
+                own = entries.get(result.row)
+                if own is None:
                     raise RuntimeError(
                         f"pipeline {self.pipeline.name!r} gave a result for row {result.row}, which it was not given"
                     )
                 if self.plan.job.files:
+                    place = folder if self._single else folder / f"{own.first:07d}"
+                    place.mkdir(exist_ok=True)
                     result.write(place)
                 if self.plan.shows(result.row):  # the carrier does not stay
                     self.fragments[result.row, result.draw] = result.render()
-                made.append(Made(result.row, result.draw, names[result.row], result.problem(), result.record()))
+                made.append(Made(result.row, result.draw, own.name(result.row), result.problem(), result.record()))
         return made
 
     @property

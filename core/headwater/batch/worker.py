@@ -19,7 +19,7 @@ from typing import Any
 
 from headwater.batch import plan as planning
 from headwater.batch import shards
-from headwater.batch.work import Made, Refused, Work, work_of
+from headwater.batch.work import Broken, Made, Refused, Work, work_of
 from headwater.errors import HeadwaterError
 
 #: What a task and an answer are: plain values, so that they cross to another process or machine as JSON.
@@ -32,21 +32,18 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 REASON = 300
 
 
-class Broken(Exception):
-    """The job cannot go on, whatever the row."""
-
-
 class Worker:
     """Opens a job's model and makes shards of it.
 
-    Raises :class:`HeadwaterError` where the model cannot be opened, is no longer the planned one, or knows an option not."""
+    ``bounded``: this process is the worker's own, and may be given the job's limit of memory. Raises :class:`HeadwaterError`
+    where the model cannot be opened, is no longer the planned one, or knows an option not."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bounded: bool = True) -> None:
         import torch
 
         self.plan = planning.read(folder)
         torch.set_num_threads(self.plan.job.threads)
-        _bound(self.plan.job.limits.memory_gb)
+        _bound(self.plan.job.limits.memory_gb if bounded else None)
         from headwater.generator import load
         from headwater.report.run import made_by
 
@@ -74,6 +71,8 @@ class Worker:
             return {"stop": str(error)}
         except OSError as error:
             return {"stop": f"{error.strerror or error} ({stage.parent.parent.parent})"}
+        except Exception as error:  # no row's doing, and again the same if tried again
+            return {"stop": f"shard {task['shard']} cannot be stored: {reason(error)}"}
         finally:
             self.work.forget()
         counts = {"results": len(made), "unusable": sum(m.problem is not None for m in made), "quarantined": len(refused)}
@@ -83,7 +82,7 @@ class Worker:
     def _rows(self, task: Task, stage: Path) -> tuple[list[Made], dict[int, str]]:
         rows, refused = self.plan.range(task["shard"]), {int(row): why for row, why in task.get("exclude", {}).items()}
         attempt = _Attempt(self.work, stage, refused)
-        (stage / shards.FILES).mkdir(parents=True)
+        (stage / shards.FILES).mkdir()  # not its parents: a driver that is gone left nothing to work for
         for low, high, most in task.get("careful", ()):
             attempt.fly(range(low, high), most)
         attempt.fly(rows, self.together)
@@ -95,13 +94,13 @@ class Worker:
             self.work.finish(made, folder)
             return made
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK:
-                raise
+            _heed_disk(error, folder)
         for m in made:
             _empty(folder)
             try:
                 self.work.finish([m], folder)
             except Exception as error:
+                _heed_disk(error, folder)
                 refused[m.row] = f"its files cannot be written: {reason(error)}"
         _empty(folder)
         made = [m for m in made if m.row not in refused]
@@ -117,8 +116,9 @@ class Worker:
             {"row": m.row, "draw": m.draw, "id": m.id, "valid": m.problem is None, "why_not": m.problem, **m.columns} for m in made
         ]
         if rows:
-            table = pyarrow.Table.from_pylist(rows)
-            (stage / shards.ITEMS).write_bytes(parquet_bytes(_typed(table)))
+            columns = dict.fromkeys(name for row in rows for name in row)  # from_pylist would take those of the first row
+            table = pyarrow.table({name: [row.get(name) for row in rows] for name in columns})
+            (stage / shards.ITEMS).write_bytes(parquet_bytes(table))
         if refused:
             lines = [
                 {"row": row, "id": self.work.name(row), "seed": self.plan.job.seed, "shard": shard, "reason": why}
@@ -163,19 +163,18 @@ class _Attempt:
             if rest := [row for row in rows if row not in error.reasons]:
                 self._flight(rest)
             return
+        except Broken:
+            raise
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in DISK:
-                raise Broken(f"{error.strerror} ({error.filename or self.stage})") from None
+            _heed_disk(error, self.stage)
             if _exhausted(error):
                 self.most = max(1, len(rows) // 2)
                 _free_memory()
             if len(rows) == 1:
                 self._set_aside({rows[0]: reason(error)})
                 return
-            half = len(rows) // 2
-            self._flight(rows[:half])
-            self._flight(rows[half:])
+            self.fly(rows, -(-len(rows) // 2))
             return
         _merge(folder, self.stage / shards.FILES)
         self.made += made
@@ -192,6 +191,12 @@ def reason(error: BaseException) -> str:
     if _exhausted(error):
         return "out of memory, with no other row in flight"
     return text[:REASON] if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {text}"[:REASON]
+
+
+def _heed_disk(error: Exception, place: Path) -> None:
+    """Raises :class:`Broken` where the disk failed, whatever was being written."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        raise Broken(f"{error.strerror} ({error.filename or place})") from None
 
 
 def _exhausted(error: BaseException) -> bool:
@@ -232,13 +237,3 @@ def _merge(folder: Path, place: Path) -> None:
 def _empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
-
-
-def _typed(table: Any) -> Any:
-    """Columns that are empty throughout a shard as text, so that shards can be read as one table."""
-    import pyarrow
-
-    for i, field in enumerate(table.schema):
-        if pyarrow.types.is_null(field.type):
-            table = table.set_column(i, field.name, table.column(i).cast(pyarrow.string()))
-    return table

@@ -97,7 +97,7 @@ class VAE(Family):
 
     Cells of grids and vectors are independent given z, by the laws of :mod:`headwater.families.observation`: ``sigma`` ("one",
     "each", "written") is how a normal one learns its σ, ``components`` how many logistics mix where grey levels are many. Tokens
-    are decoded by an autoregressive model.
+    are decoded by an autoregressive model, with the options ``decoder`` (``ordinal``, ``head_dropout``).
 
     Raises ``ValueError`` for options out of range, and for β or λ with several samples.
     """
@@ -138,7 +138,8 @@ class VAE(Family):
             if of_law:
                 raise ValueError(f"{next(iter(of_law))}: tokens have no such law of observation")
             pooled = make.pooled + latent
-            decoder = TokenDecoder(Autoregressive(space, make("causal", pooled=pooled), pooled=pooled, cells=make.cells))
+            head = known.pop("decoder", {})
+            decoder = TokenDecoder(Autoregressive(space, make("causal", pooled=pooled), pooled=pooled, cells=make.cells, **head))
             mirror: tuple[str, Mapping[str, Any]] = ("recurrent", {})
         else:
             observed = law(space, **of_law)

@@ -18,9 +18,9 @@ def runs_as_batch(subject: Subject) -> str | None:
     from headwater.registry import registered
 
     unchecked = []
-    kinds = [("sample", ("sample",)), *((kind.name, kind.verbs) for kind in subject.domain.pipelines)]
-    for name, verbs in kinds:
-        model = _model(subject, verbs)
+    kinds = [("sample", ("sample",), ""), *((kind.name, kind.verbs, kind.model) for kind in subject.domain.pipelines)]
+    for name, verbs, wanted in kinds:
+        model = _model(subject, verbs, wanted)
         if model is None:
             unchecked.append(f"{name} (no recipe that can {', '.join(verbs)})")
             continue
@@ -29,9 +29,9 @@ def runs_as_batch(subject: Subject) -> str | None:
     return f"not checkable: {'; '.join(unchecked)}" if unchecked else None
 
 
-def _model(subject: Subject, verbs: tuple[str, ...]) -> Path | None:
-    """The two-step model, as a folder, of the first recipe that has the verbs."""
-    for recipe in subject.recipe_names:
+def _model(subject: Subject, verbs: tuple[str, ...], wanted: str) -> Path | None:
+    """The two-step model, as a folder, of the recipe wanted, else of the first that has the verbs."""
+    for recipe in sorted(subject.recipe_names, key=lambda name: name != wanted.rpartition("/")[2]):
         bench = subject.trained(recipe)
         if bench is not None and bench.seeded and set(verbs) <= set(bench.generator.verbs):
             folder = subject.folder("model")

@@ -44,7 +44,7 @@ def render(subject: Subject) -> str | None:
         assert found is None, f"render points outside the page: {found.group()!r}; inline what it needs" if found else ""
     hostile = _with_markup(subject.items[0])
     if hostile is None:
-        return "escaping is not checkable: items hold no text"
+        return "escaping is not checkable: items hold no free text"
     try:
         page = domain.render(hostile)
     except Exception as error:
@@ -54,12 +54,15 @@ def render(subject: Subject) -> str | None:
 
 
 def _with_markup(item: Any) -> Any:
-    """The item with its text replaced by markup, None where it has none."""
+    """The item with its text replaced by markup, None where it has none or refuses any but words of its own."""
     if isinstance(item, str):
         return MARKUP
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
         texts = {f.name: MARKUP for f in dataclasses.fields(item) if isinstance(getattr(item, f.name), str)}
-        return dataclasses.replace(item, **texts) if texts else None
+        try:
+            return dataclasses.replace(item, **texts) if texts else None
+        except ValueError:  # it takes only words of its own
+            return None
     if isinstance(item, tuple | list) and item and all(isinstance(part, str) for part in item):
         return type(item)([MARKUP, *item[1:]])
     return None
