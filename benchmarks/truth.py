@@ -1,4 +1,4 @@
-"""Families and samplers against distributions known exactly. About 40 CPU-minutes in all, twelve of them `gan`'s three seeds.
+"""Families and samplers against distributions known exactly. About 70 CPU-minutes in all, forty of them `gan`'s three seeds.
 
 `python benchmarks/truth.py [PART …]`, all parts by default.
 
