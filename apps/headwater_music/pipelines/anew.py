@@ -1,0 +1,213 @@
+"""Notes made anew around notes that are kept: the one thing that harmonising, continuing and filling have in common.
+
+A note that is kept at all is kept whole: its pitch, where it begins and how long it lasts. That holds by construction (kept cells
+go into the model's arrays and are taken from the source again when it answers), and is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from headwater.errors import HeadwaterError, PromiseBroken
+from headwater_music.codecs import HIGHEST, LOWEST, Grid16
+from headwater_music.files.piece import Piece, bar_at, sixteenths
+from headwater_music.files.spelling import name as note_name
+from headwater_music.rules import RANGES
+from headwater_music.score import TONICS, VOICES, Array, Phrase
+from headwater_music.wishes import BEATS, Wish
+
+if TYPE_CHECKING:
+    from headwater.generator import Generator
+
+#: So far up and down may be transposed that what a model writes, brought back, still lies within MIDI.
+DOWN, UP = HIGHEST - 127, LOWEST - 1
+
+
+class Draft(NamedTuple):
+    """One candidate: the whole ``phrase``; ``seen``, the part that the model saw and made, in the model's key; and ``ended``, the
+    frame at which the model would have ended although more was asked for, or None."""
+
+    phrase: Phrase
+    seen: Phrase
+    ended: int | None
+
+
+class View(NamedTuple):
+    """A piece as a model is shown it: frames ``low`` to ``high`` moved by ``shift`` semitones, hidden cells as rests; and what it
+    is told besides."""
+
+    low: int
+    high: int
+    shift: int
+    phrase: Phrase
+    wish: Wish
+
+
+def grid(model: Generator, name: str, piece: Piece) -> Grid16:
+    """The model's codec. Raises :class:`HeadwaterError` for a model that cannot write notes, or another number of voices."""
+    codec = model.codec
+    if not isinstance(codec, Grid16) or not codec.onsets:
+        raise HeadwaterError(
+            f"--model: {model.name} cannot tell repeated notes from held ones; name one of chorales or of melodies"
+        )
+    voices, wanted = piece.phrase.voices, codec.space.streams
+    if voices != wanted:
+        one = "choose one part with --track" if wanted == 1 else "a single melody is continued by --model melody"
+        raise HeadwaterError(
+            f"{name}: {model.name} writes {wanted} voice{'s' * (wanted > 1)}, the piece has {voices}: {one}, or name another model"
+        )
+    return codec
+
+
+def whole_notes(phrase: Phrase, keep: Array) -> Array:
+    """``keep`` (frames, voices) with every note that is kept in part kept whole."""
+    keep = keep.copy()
+    for v in range(phrase.voices):
+        for start, length, _ in phrase.notes(v):
+            if keep[start : start + length, v].any():
+                keep[start : start + length, v] = True
+    return keep
+
+
+def beats(piece: Piece) -> Array:
+    """(frames,) the position in the bar of each sixteenth, from the piece's own bar lines; a pickup ends where a bar does."""
+    out = np.zeros(piece.phrase.frames, np.int64)
+    for bar in piece.bars:
+        length, full = bar.stop - bar.start, sixteenths(bar.metre)
+        out[bar.start : bar.stop] = np.arange(length) + (max(0, full - length) if bar.number == 0 else 0)
+    return np.minimum(out, BEATS - 2)
+
+
+def along(values: Array, length: int) -> Array:
+    """A track of the condition, (length,): numbers from 1 for the frames that there are, 0 behind."""
+    out = np.zeros(length, np.int64)
+    out[: len(values)] = 1 + values
+    return out
+
+
+def window(piece: Piece, name: str, hidden: Array, length: int) -> tuple[int, int]:
+    """The frames that a model is shown: all, or as many as it can hold (``length``) around those that are ``hidden`` (frames,)."""
+    frames = piece.phrase.frames
+    if frames <= length:
+        return 0, frames
+    first, last = int(np.flatnonzero(hidden)[0]), int(np.flatnonzero(hidden)[-1]) + 1
+    if last - first > length:
+        where = bar_at(piece.bars, first + length)
+        raise HeadwaterError(
+            f"{name}: bar {where} is too far on: the model makes {length} sixteenths ({length // 16} bars of 4/4) at once, and "
+            f"{last - first:,} are asked for; end before it"
+        )
+    low = max(0, min(first - (length - last + first) // 2, frames - length))
+    low = next((b.start for b in piece.bars if low <= b.start <= first), low)
+    return low, min(frames, low + length)
+
+
+def transposition(piece: Piece, name: str, keep: Array) -> int:
+    """By how many semitones to move what is kept, so that the fewest frames lie outside the voices' usual ranges; of equal ones the
+    least. Raises :class:`HeadwaterError` naming the bars where the models cannot hold it in any key."""
+    phrase = piece.phrase
+    held = (phrase.pitch > 0) & keep
+    if not held.any():
+        return 0
+    usual = [RANGES[v] for v in VOICES] if phrase.voices == 4 else [RANGES["soprano"]] * phrase.voices
+    pitches = np.where(held, phrase.pitch, 0).astype(int)
+    bottom, top = int(pitches[held].min()), int(pitches[held].max())
+    fitting = range(max(DOWN, LOWEST - bottom), min(UP, HIGHEST - top) + 1)
+    if not fitting:
+        ends = {p: bar_at(piece.bars, int(np.argwhere(held & (pitches == p))[0, 0])) for p in (bottom, top)}
+        low, high = (f"{note_name(p)} in bar {bar}" for p, bar in ends.items())
+        raise HeadwaterError(
+            f"{name}: out of range in every key: {low} and {high} are {top - bottom} semitones apart; the models hold "
+            f"{HIGHEST - LOWEST} at most"
+        )
+
+    def outside(shift: int) -> int:
+        moved = [pitches[held[:, v], v] + shift for v in range(phrase.voices)]
+        return sum(int(((m < low) | (m > high)).sum()) for m, (low, high) in zip(moved, usual, strict=True))
+
+    return min(fitting, key=lambda shift: (outside(shift), abs(shift)))
+
+
+def view(model: Generator, source: tuple[str, Piece], keep: Array, *, fermatas: bool = True, **knobs: Any) -> View:
+    """How the model is shown a piece of which some cells are kept, and the wish that goes with it: beat and key, fermatas where the
+    piece marks any, and ``knobs`` (a ``key`` is that of the piece, and moves with it)."""
+    name, piece = source
+    phrase, length = piece.phrase, grid(model, name, piece).space.length
+    known = {f.name for f in model.model.conditioner.fields}
+    low, high = window(piece, name, np.asarray(~keep.all(axis=1)), length)
+    shift = transposition(piece, name, keep)
+    pitch = np.where(keep, phrase.pitch, 0)
+    shown = replace(phrase, pitch=np.where(pitch > 0, pitch + shift, 0), onset=phrase.onset & keep).cut(low, high)
+    asked = {k: v for k, v in knobs.items() if v is not None}
+    model.wish(**asked)  # complains of what was asked for and never trained
+    key = asked.pop("key", phrase.key if (phrase.pitch[keep] > 0).any() else None)
+    if key is not None and "key" in known:
+        tonic, mode = key.split()
+        asked["key"] = f"{TONICS[mode][(TONICS[mode].index(tonic) + shift) % 12]} {mode}"
+    asked["beat"] = along(beats(piece)[low:high], length)
+    if fermatas and phrase.fermata.any():
+        asked["fermata"] = along(phrase.fermata[low:high].astype(np.int64), length)
+    return View(low, high, shift, shown, Wish(**asked))
+
+
+def shown_cells(keep: Array, length: int) -> Array:
+    """(length, voices): the kept cells, and the end, so that what is made is exactly as long.
+
+    Behind the end, models saw what they were trained to: the kept voices where whole voices are kept, else all of them."""
+    frames = len(keep)
+    mask = np.ones((length, keep.shape[1]), np.bool_)
+    mask[:frames] = keep
+    if keep.all(axis=0).any():
+        mask[frames + 1 :] = keep.all(axis=0)
+    return mask
+
+
+def remake(
+    model: Generator, phrase: Phrase, keep: Array, seen: View, *, n: int, seed: int, temperature: float = 1.0
+) -> list[Draft]:
+    """``n`` candidates for the cells of a phrase that are not kept. ``keep`` (frames, voices) is of whole notes, ``seen`` the
+    :func:`view` of it."""
+    mask = np.stack([shown_cells(keep[seen.low : seen.high], model.codec.space.shape[0])] * n)
+    made = model.infill([seen.phrase] * n, mask, seed=seed, wishes=[seen.wish] * n, temperature=temperature)
+    return [drafted(phrase, keep, seen, answer) for answer in made]
+
+
+def drafted(source: Phrase, keep: Array, seen: View, made: Phrase) -> Draft:
+    """What a model made in a view, put back into the source. Raises :class:`PromiseBroken` where a kept cell is another."""
+    made, ended = fitted(made, seen.phrase)
+    here = keep[seen.low : seen.high]
+    for got, given in ((made.pitch, seen.phrase.pitch), (made.onset, seen.phrase.onset)):
+        if (got != given)[here].any():
+            frame, voice = np.argwhere((got != given) & here)[0]
+            raise PromiseBroken(f"the model changed what was to be kept, at sixteenth {seen.low + frame} of voice {voice + 1}")
+    pitch, onset = source.pitch.copy(), source.onset.copy()
+    inside = slice(seen.low, seen.high)
+    pitch[inside] = np.where(here, pitch[inside], np.where(made.pitch > 0, made.pitch - seen.shift, 0))
+    onset[inside] = np.where(here, onset[inside], made.onset)
+    onset[1:] |= keep[:-1] & ~keep[1:]  # no kept note is prolonged
+    phrase = replace(source, pitch=pitch, onset=onset)
+    for v in range(source.voices):
+        lost = [note for note in source.notes(v) if keep[note.start, v] and note not in set(phrase.notes(v))]
+        if lost:
+            raise PromiseBroken(f"a note that was to be kept is not the same: {lost[0]} of voice {v + 1}")
+    return Draft(phrase, made, None if ended is None else seen.low + ended)
+
+
+def fitted(made: Phrase, like: Phrase) -> tuple[Phrase, int | None]:
+    """A model's phrase at the length and with the surroundings of another: cut, or with rests behind it; and where it ended, if
+    too early."""
+    short = max(0, like.frames - made.frames)
+    pitch, onset = (np.pad(a, ((0, short), (0, 0)))[: like.frames] for a in (made.pitch, made.onset))
+    return replace(like, pitch=pitch, onset=onset), made.frames if short else None
+
+
+def likelihoods(model: Generator, drafts: Sequence[Draft], wish: Wish, seed: int) -> list[tuple[float, str] | None]:
+    """The log-likelihood in nats of what each draft shows, given the wish, and its kind; None for a model that cannot tell."""
+    if "score" not in model.verbs:
+        return [None] * len(drafts)
+    found = model.score([d.seen for d in drafts], seed=seed, wishes=[wish] * len(drafts))
+    return [(float(value), found.kind) for value in found.value]
