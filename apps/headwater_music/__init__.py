@@ -11,12 +11,9 @@ from headwater.recipe import Recipe
 from headwater_music import metrics, rules, wishes
 from headwater_music.codecs import CHORALE, JSB, MELODY, QUARTERS, TWO_BARS
 from headwater_music.data import BACH, JSB_CHORALES, JSB_QUARTERS
-from headwater_music.pipelines.continuing import Continue
 from headwater_music.pipelines.fill import Fill
 from headwater_music.pipelines.generate import Generate
 from headwater_music.pipelines.harmonise import Harmonise
-from headwater_music.pipelines.interpolate import Interpolate
-from headwater_music.pipelines.variations import Variations
 from headwater_music.score import Phrase
 
 if TYPE_CHECKING:
@@ -57,7 +54,8 @@ class Music(Domain[Phrase, wishes.Wish]):
     recipes = Recipe.folder(HERE / "recipes")
     datasets = {"bach": BACH, "jsb": JSB_CHORALES, "jsb_quarters": JSB_QUARTERS}
     metrics = metrics.METRICS
-    pipelines = (Harmonise, Continue, Fill, Variations, Interpolate, Generate)
+    #: Continue, Variations and Interpolate wait for their models (melody, masked diffusion, vae).
+    pipelines = (Harmonise, Fill, Generate)
     models = HERE / "models"
 
     def describe(self, item: Phrase) -> wishes.Wish:

@@ -10,8 +10,8 @@ from headwater import registry
 from headwater.checkpoint import CARD, METRICS, WEIGHTS, read_config, read_metrics
 from headwater.noise import Noise
 
-SHIPPED = [f"{name}/{model}" for name in ("medical", "molecules") for model in registry.models(registry.find(name))]
-LIMITS = {"medical": 30e6, "molecules": 15e6}
+SHIPPED = [f"{name}/{model}" for name in ("medical", "molecules", "music") for model in registry.models(registry.find(name))]
+LIMITS = {"medical": 30e6, "molecules": 15e6, "music": 15e6}
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
