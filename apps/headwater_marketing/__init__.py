@@ -1,0 +1,1 @@
+"""Personalised marketing copy in which every fact is right by construction."""

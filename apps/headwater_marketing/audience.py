@@ -1,0 +1,224 @@
+"""The audience: who of a customer table gets which message about what, row by row, and why the others get none.
+
+A row decides for itself: consent, offer, segment, variant and facts come from it, the product table and the brief alone. Only
+duplicates look at rows before it, and only cells of columns that the brief names are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from headwater_marketing.brief import Brief, Offer, Segment
+from headwater_marketing.facts import gather, missing
+from headwater_marketing.plan import Plan, Refused
+
+
+@dataclass(frozen=True)
+class Task:
+    """One message to write: row (from 1), customer, channel, variant (0, 1, …), the plan and how it is to sound; ``fields`` are
+    the columns read for it that had a value, ``offer`` and ``segment`` the rules that fired."""
+
+    row: int
+    customer: str
+    channel: str
+    variant: int
+    plan: Plan
+    voice: str = "warm"
+    level: str = "standard"
+    offer: str = ""
+    offer_rule: str = ""
+    segment: str = ""
+    segment_rule: str = ""
+    product: str = ""
+    fields: tuple[str, ...] = ()
+
+
+@dataclass
+class Tally:
+    """How many rows came, how many tasks they made, and why rows made none, by reason."""
+
+    rows: int = 0
+    tasks: int = 0
+    without: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A row, or one of its channels, that gets no message, and why: consent, duplicate, cap, offer (none holds), or a
+    :class:`Refused`'s reason."""
+
+    row: int
+    customer: str
+    channel: str
+    reason: str
+    words: str
+
+
+def consents(value: Any, yes: Iterable[str] = ("yes", "true")) -> bool:
+    """Whether a cell says yes: True, or one of the words ``yes``. Missing, NaN and everything else is no.
+
+    >>> [consents(v) for v in (True, "Yes", "true", False, None, float("nan"), "", "y", "no", 1, "unknown")]
+    [True, True, True, False, False, False, False, False, False, False, False]
+    """
+    if isinstance(value, bool):
+        return value
+    return isinstance(value, str) and value.strip().casefold() in {word.casefold() for word in yes}
+
+
+def variant(campaign: str, customer: str, variants: int) -> int:
+    """The variant of a customer: a hash of campaign and key, so neither order nor neighbours matter.
+
+    >>> [variant("winter", key, 3) for key in ("anna", "bo", "cy", "anna")]
+    [1, 2, 1, 1]
+    """
+    return _hash(f"{campaign}\x1f{customer}") % variants
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
+
+
+class Audience:
+    """The tasks of a brief over customer rows. Duplicates are known by a hash of 8 bytes a customer, so memory stays small."""
+
+    def __init__(self, brief: Brief, products: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.brief, self.products, self.tally = brief, products or {}, Tally()
+        self._seen: set[int] = set()
+
+    def tasks(self, customers: Iterable[Mapping[str, Any]]) -> Iterator[Task | Passed]:
+        """For each row in order its tasks, or why it has none; counted in ``tally``."""
+        for number, values in enumerate(customers, 1):
+            self.tally.rows += 1
+            for made in self._row(number, values):
+                if isinstance(made, Task):
+                    self.tally.tasks += 1
+                else:
+                    self.tally.without[made.reason] += 1
+                yield made
+
+    def _row(self, number: int, values: Mapping[str, Any]) -> Iterator[Task | Passed]:
+        brief, columns = self.brief, self.brief.columns
+        customer = "" if missing(values.get(columns.key)) else str(values[columns.key]).strip()
+        if not customer:
+            yield Passed(number, "", "", "missing", f"row {number}, {columns.key}: the customer's key is missing")
+            return
+        marks = [f"key\x1f{customer}"]
+        if columns.same and not missing(values.get(columns.same)):
+            marks.append(f"same\x1f{str(values[columns.same]).strip().casefold()}")
+        hashes = {_hash(mark) for mark in marks}
+        if hashes & self._seen:
+            yield Passed(number, customer, "", "duplicate", "the same customer came before")
+            return
+        self._seen |= hashes
+        try:
+            if self._tired(number, values):
+                yield Passed(number, customer, "", "cap", f"{brief.cap.recent} is at {brief.cap.most} or more")
+                return
+            yield from self._messages(number, customer, values)
+        except Refused as refused:
+            yield Passed(number, customer, "", refused.reason, str(refused))
+
+    def _tired(self, number: int, values: Mapping[str, Any]) -> bool:
+        """Whether enough messages went to this customer lately; a missing count is none."""
+        cap = self.brief.cap
+        value = values.get(cap.recent) if cap.recent else None
+        if cap.most is None or missing(value):
+            return False
+        try:
+            return float(str(value)) >= cap.most
+        except ValueError:
+            raise Refused("malformed", str(number), str(cap.recent), f"expected a number of messages; got {value!r}") from None
+
+    def _messages(self, number: int, customer: str, values: Mapping[str, Any]) -> Iterator[Task | Passed]:
+        brief, columns = self.brief, self.brief.columns
+        sent = 0
+        plan: Plan | None = None
+        for channel in brief.channels:
+            column = columns.consent if isinstance(columns.consent, str) else columns.consent[channel]
+            if not consents(values.get(column), columns.yes):
+                yield Passed(number, customer, channel, "consent", f"{column} is not yes")
+                continue
+            if brief.cap.messages is not None and sent >= brief.cap.messages:
+                yield Passed(number, customer, channel, "cap", f"{brief.cap.messages} in this campaign")
+                continue
+            if plan is None:
+                offer = self._first(brief.offers, number, values)
+                if brief.offers and offer is None:
+                    yield Passed(number, customer, "", "offer", "no offer's rule holds")
+                    return
+                segment = self._first(brief.segments, number, values) or Segment(name="")
+                plan, product = self._plan(number, values, offer)
+                read = {fact.field for fact in plan.facts} | self._rule_columns()
+                fields = tuple(name for name in brief.reads if name in read and not missing(values.get(name)))
+            sent += 1
+            yield Task(
+                number,
+                customer,
+                channel,
+                variant(brief.name, customer, brief.variants),
+                plan,
+                segment.voice,
+                segment.level,
+                offer.name if offer else "",
+                (offer.when or "everyone") if offer else "",
+                segment.name,
+                segment.when or ("everyone" if segment.name else ""),
+                product,
+                fields,
+            )
+
+    def _rule_columns(self) -> set[str]:
+        return {column for rule in self.brief.rules.values() for column in rule.columns}
+
+    def _first(self, parts: Iterable[Any], number: int, values: Mapping[str, Any]) -> Any:
+        """The first offer or segment without a rule or with one that holds."""
+        rules = self.brief.rules
+        return next((p for p in parts if p.when is None or rules[p.when].holds(str(number), values)), None)
+
+    def _plan(self, number: int, values: Mapping[str, Any], offer: Offer | None) -> tuple[Plan, str]:
+        """The facts of a row: the brief's, the customer's, the product's, the offer's. They must agree where they meet."""
+        brief, row = self.brief, str(number)
+        sources: dict[str, list[tuple[str, Any]]] = {}
+
+        def add(facts: Mapping[str, tuple[str, Any]]) -> None:
+            for slot, given in facts.items():
+                sources.setdefault(slot, []).append(given)
+
+        add({slot: (f"brief.{slot}", value) for slot, value in brief.facts.items()})
+        add({slot: (column, values.get(column)) for slot, column in brief.columns.facts.items()})
+        key = ""
+        if brief.products is not None:
+            key = (offer.product if offer else None) or str(values.get(brief.columns.product or "") or "").strip()
+            if not key:
+                raise Refused("missing", row, brief.columns.product or "product", "says no product")
+            if key not in self.products:
+                raise Refused("missing", row, brief.columns.product or "offer", f"the product table has no {key!r}")
+            product = self.products[key]
+            add({slot: (f"product.{column}", product.get(column)) for slot, column in brief.products.facts.items()})
+        if offer:
+            add({slot: (f"offer.{slot}", value) for slot, value in offer.facts.items()})
+            if offer.price_is == "before":
+                self._take_off(row, sources)
+        held = {slot for slot, given in sources.items()}
+        slots = [brief.slot(name) for name in brief.said if name in held]
+        return gather(row, slots, sources, brief.style), key
+
+    def _take_off(self, row: str, sources: dict[str, list[tuple[str, Any]]]) -> None:
+        """The percentage taken off the price, to the smallest coin, half up; the price before becomes the earlier price."""
+        prices = [(name, value) for name, value in sources.get("price", ()) if not missing(value)]
+        if not prices or not sources.get("percent"):
+            return
+        (name, before), (percent_name, percent) = prices[0], sources["percent"][-1]
+        try:
+            full, share = self.brief.style.amount(before), self.brief.style.amount(percent)
+            self.brief.style.price(before)
+        except ValueError as error:
+            raise Refused("malformed", row, name, str(error)) from None
+        coin = Decimal(1) if self.brief.currency == "JPY" else Decimal("0.01")
+        sources["was"] = [*sources.get("was", ()), (name, before)]
+        sources["price"] = [(f"{name}, {percent_name}", (full * (100 - share) / 100).quantize(coin, ROUND_HALF_UP))]

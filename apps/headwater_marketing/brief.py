@@ -1,0 +1,251 @@
+"""A brief: what a campaign says, to whom and how, as a small TOML file that a person writes and keeps."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field as Bound
+
+from headwater.errors import HeadwaterError
+from headwater_marketing.channels import CHANNELS, Channel
+from headwater_marketing.facts import CURRENCIES, LOCALES, Style
+from headwater_marketing.plan import Kind, Policy, Slot
+from headwater_marketing.rules import Rule
+from headwater_marketing.rules import parse as parse_rule
+from headwater_marketing.validator import CLAIMS
+
+#: The slots that our own copy has words for; a brief may add names and phrases of its own.
+KNOWN: Mapping[str, Kind] = {
+    "product": "name",
+    "brand": "name",
+    "price": "price",
+    "was": "price",
+    "percent": "percent",
+    "code": "code",
+    "until": "date",
+    "url": "url",
+    "feature": "text",
+    "perk": "text",
+    "first_name": "person",
+}
+Value = str | int | float | date | datetime
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SlotWish(_Part):
+    """How a fact is said, where it differs from the usual: its kind, whether it must be, at most how often in one text."""
+
+    kind: Kind | None = None
+    required: bool = True
+    most: Annotated[int, Bound(ge=1, le=3)] = 1
+
+
+class Columns(_Part):
+    """Which column of the customer table is what. No other column is read."""
+
+    key: str
+    consent: str | dict[str, str]
+    yes: list[str] = ["yes", "true"]
+    same: str | None = None
+    product: str | None = None
+    allow: list[str] = []
+    facts: dict[str, str] = {}
+
+
+class Products(_Part):
+    """Which column of the product table is what."""
+
+    key: str
+    facts: dict[str, str]
+
+
+class Offer(_Part):
+    """Facts for those a rule holds for; the first that fires is taken. ``price_is`` says whether the product's price is what is
+    paid ("after") or what the percentage is taken off ("before")."""
+
+    name: str
+    when: str | None = None
+    product: str | None = None
+    facts: dict[str, Value] = {}
+    price_is: Literal["before", "after"] | None = None
+
+
+class Segment(_Part):
+    """Voice and level for those a rule holds for; the first that fires is taken."""
+
+    name: str
+    when: str | None = None
+    voice: Literal["warm", "lively", "crisp", "refined"] = "warm"
+    level: Literal["easy", "standard"] = "standard"
+
+
+class Cap(_Part):
+    """At most ``messages`` to one customer in this campaign, in the order of ``channels``; nothing to whom ``most`` messages
+    went out lately, as the column ``recent`` says."""
+
+    messages: Annotated[int | None, Bound(ge=1)] = None
+    recent: str | None = None
+    most: Annotated[int | None, Bound(ge=1)] = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Cap:
+        if (self.recent is None) != (self.most is None):
+            raise ValueError("recent (a column) and most (a number) go together")
+        return self
+
+
+class Brief(_Part):
+    """A campaign as its file says it."""
+
+    name: str
+    channels: Annotated[list[Literal["sms", "push", "email", "ad", "description"]], Bound(min_length=1)]
+    variants: Annotated[int, Bound(ge=1, le=20)] = 1
+    locale: str = "en-GB"
+    currency: str = "GBP"
+    year: bool = False
+    facts: dict[str, Value] = {}
+    slots: dict[str, SlotWish] = {}
+    banned: list[str] = []
+    claims: list[str] = []
+    usual_claims: bool = True
+    legal: dict[str, str] = {}
+    limits: dict[str, dict[str, Annotated[int, Bound(ge=1)]]] = {}
+    columns: Columns
+    products: Products | None = None
+    offers: list[Offer] = []
+    segments: list[Segment] = []
+    cap: Cap = Cap()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Brief:
+        _one_of("locale", self.locale, LOCALES)
+        _one_of("currency", self.currency, CURRENCIES)
+        for where, names in (("legal", self.legal), ("limits", self.limits)):
+            for name in names:
+                _one_of(where, name, CHANNELS)
+        for name, limits in self.limits.items():
+            for part in limits:
+                _one_of(f"limits.{name}", part, [p.name for p in CHANNELS[name].parts])
+        for name in self.channels:
+            if name in ("sms", "email") and not self.legal.get(name, "").strip():
+                raise ValueError(f"legal.{name} is missing: the text every {name} message must end with, such as how to opt out")
+        if isinstance(self.columns.consent, dict) and (unsaid := sorted(set(self.channels) - set(self.columns.consent))):
+            raise ValueError(f"columns.consent names no column for {', '.join(unsaid)}")
+        if not all(phrase.strip("* ") for phrase in (*self.banned, *self.claims)):
+            raise ValueError("banned and claims hold words; one of them is empty")
+        for slot in self.said:
+            if slot not in KNOWN and (slot not in self.slots or self.slots[slot].kind is None):
+                raise ValueError(f"slots.{slot}: say its kind (slots known without: {', '.join(KNOWN)})")
+        if not self.said:
+            raise ValueError("no facts to say: give facts, columns.facts, products.facts or an offer's facts")
+        self._sold()
+        list(self.rules)  # raises where one cannot be read
+        return self
+
+    def _sold(self) -> None:
+        linked = self.columns.product is not None
+        for offer in self.offers:
+            if self.products is None and offer.product is not None:
+                raise ValueError(f"offer {offer.name!r} names a product; there is no [products] table")
+            priced = "price" in self.said and "was" not in self.said
+            if priced and "percent" in offer.facts and "price" not in offer.facts and offer.price_is is None:
+                raise ValueError(
+                    f'offer {offer.name!r}: is the price before or after the percentage? say price_is = "before" or "after"'
+                )
+        if self.products is not None and not linked and not all(offer.product for offer in self.offers or [Offer(name="")]):
+            raise ValueError("columns.product or every offer's product must say which product a customer is shown")
+
+    @cached_property
+    def said(self) -> tuple[str, ...]:
+        """Every slot that some source fills, in a fixed order."""
+        sources: list[Mapping[str, Any]] = [self.facts, self.columns.facts, self.products.facts if self.products else {}]
+        sources += [offer.facts for offer in self.offers]
+        if any(offer.price_is == "before" for offer in self.offers):
+            sources.append({"was": None})
+        names = dict.fromkeys(name for source in sources for name in source)
+        return tuple(sorted(names, key=lambda name: ([*KNOWN, name].index(name), name)))
+
+    @cached_property
+    def style(self) -> Style:
+        return Style(self.locale, self.currency, self.year)
+
+    @cached_property
+    def policy(self) -> Policy:
+        claims = (*(CLAIMS if self.usual_claims else ()), *self.claims)
+        return Policy(tuple(self.banned), claims, {name: " ".join(text.split()) for name, text in self.legal.items()})
+
+    @cached_property
+    def rules(self) -> Mapping[str, Rule]:
+        """The parsed rules by their text."""
+        texts = [part.when for part in self.offers] + [part.when for part in self.segments]
+        return {text: parse_rule(text, self.columns.allow) for text in texts if text is not None}
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the customer table that are read at all."""
+        c = self.columns
+        consent = [c.consent] if isinstance(c.consent, str) else list(c.consent.values())
+        names = [c.key, *consent, c.same, c.product, *c.allow, *c.facts.values(), self.cap.recent]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    def channel(self, name: str) -> Channel:
+        return CHANNELS[name].limited(self.limits.get(name, {}))
+
+    def slot(self, name: str) -> Slot:
+        wish = self.slots.get(name, SlotWish(required=KNOWN.get(name) != "person"))
+        kind = wish.kind or KNOWN[name]
+        return Slot(name, kind, int(wish.required), wish.most)
+
+
+def _one_of(where: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise ValueError(f"{where}: expected one of {', '.join(known)}; got {name!r}")
+
+
+def read(file: Path) -> Brief:
+    """The brief of a file. Raises :class:`HeadwaterError` naming the key that is wrong."""
+    try:
+        raw = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise HeadwaterError(f"--brief: no such file: {file}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise HeadwaterError(f"{file}: not a brief ({error})") from None
+    return parse(raw, str(file))
+
+
+def parse(raw: Mapping[str, Any], where: str = "brief") -> Brief:
+    """The brief of plain values; see :func:`read`.
+
+    >>> parse({"name": "x", "channels": ["sms"], "columns": {"key": "id"}})
+    Traceback (most recent call last):
+    headwater.errors.HeadwaterError: brief: columns.consent: is missing
+    """
+    try:
+        return Brief.model_validate(raw)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key is also a missing one
+        key = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,str]"))
+        raise HeadwaterError(f"{where}: {key + ': ' if key else ''}{_plain(first)}") from None
+
+
+def _plain(error: Any) -> str:
+    """pydantic's complaint in our words."""
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "extra_forbidden":
+        known: Any = Brief
+        for part in error["loc"][:-1]:
+            fields = {"columns": Columns, "products": Products, "offers": Offer, "segments": Segment, "cap": Cap, "slots": SlotWish}
+            known = fields.get(str(part), known)
+        return f"is not a key of a brief; known here: {', '.join(known.model_fields)}"
+    text = error["msg"].removeprefix("Value error, ")
+    return text if error["type"] == "value_error" else f"{text[:1].lower()}{text[1:]}; got {error['input']!r}"
