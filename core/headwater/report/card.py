@@ -105,7 +105,7 @@ def _flat(options: Mapping[str, Any]) -> str:
 def _use(domain: Domain[Any, Any], config: Mapping[str, Any], name: str) -> str:
     shown = dict(_examples(config))
     flags = "".join(f" --{k.replace('_', '-')} {v}" for k, v in shown.items())
-    words = "".join(f", {k}={v!r}" for k, v in shown.items())
+    words = "".join(f", {k}={json.dumps(v) if isinstance(v, str) else repr(v)}" for k, v in shown.items())
     lines, python = [], ["import headwater as hw", "", f'model = hw.load("{name}")']
     if "sample" in config["verbs"]:
         lines.append(f"headwater {domain.name} sample --model {name} -n 24 --seed 7{flags} -o out/")
