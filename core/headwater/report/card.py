@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def _flat(options: Mapping[str, Any]) -> str:
 
 def _use(domain: Domain[Any, Any], config: Mapping[str, Any], name: str) -> str:
     shown = dict(_examples(config))
-    flags = "".join(f" --{k.replace('_', '-')} {v}" for k, v in shown.items())
+    flags = "".join(f" --{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in shown.items())
     words = "".join(f", {k}={json.dumps(v) if isinstance(v, str) else repr(v)}" for k, v in shown.items())
     lines, python = [], ["import headwater as hw", "", f'model = hw.load("{name}")']
     if "sample" in config["verbs"]:
