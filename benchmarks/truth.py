@@ -545,7 +545,7 @@ def gan(n: int = 10_000, seeds: int = 3) -> None:
         family = GAN(Vector(2), MLPWriter(Vector(2), latent=2, channels=2, width=64, layers=3), critic, latent=2)
         pool = truth.sample(Noise(1000 + seed), 1 << 17).float()
         family.begin(pool, NOTHING, Noise(0))
-        seconds = duel(family, pool, steps, batch, 2e-3, (0.125, 0.01), seed)
+        seconds = duel(family, pool, steps, batch, 2e-3, (0.25, 0.01), seed)
         x = family.sample(Noise(100 + seed).rows(range(n)), NOTHING, Steer())
         test = two_sample(truth.sample(Noise(200 + seed), n).numpy(), x.numpy())
         found = {"auc of a classifier": test.auc, "its stderr": test.stderr, "training CPU s": round(seconds)}
@@ -554,7 +554,7 @@ def gan(n: int = 10_000, seeds: int = 3) -> None:
     test = two_sample(truth.sample(Noise(301), n).numpy(), real.numpy())
     rows.append({"seed": "truth", **modes(real), "auc of a classifier": test.auc, "its stderr": test.stderr})
     about = {"truth": "25-grid", "steps": steps, "batch": batch, "network": "mlp, width 64, 3 layers; critic with 48 waves"}
-    publish("gan", rows, n=n, seeds=list(range(seeds)), settings={**SETTINGS, **about, "gamma": "0.125 to 0.01, geometrically"})
+    publish("gan", rows, n=n, seeds=list(range(seeds)), settings={**SETTINGS, **about, "gamma": "0.25 to 0.01, geometrically"})
 
 
 def duel(family: GAN, pool: Tensor, steps: int, batch: int, rate: float, gammas: tuple[float, float], seed: int) -> float:

@@ -115,11 +115,11 @@ def hw(capsys: Capture, *words: str, code: int = 0) -> tuple[str, str]:
 def processes(folder: Path) -> list[int]:
     """Those that were started for a job."""
     found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if str(folder).encode() in place.read_bytes():
-                found.append(int(place.parent.name))
-        except OSError:
+    for place in Path("/proc").glob("[0-9]*"):
+        try:  # a driver is named by its command, a worker by where it prints
+            if str(folder) in (place / "cmdline").read_text() + os.readlink(place / "fd" / "1"):
+                found.append(int(place.name))
+        except (OSError, UnicodeDecodeError):
             continue
     return found
 

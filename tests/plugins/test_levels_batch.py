@@ -106,13 +106,13 @@ def content(folder: Path) -> dict[str, str]:
 
 def processes(folder: Path) -> list[str]:
     found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes()
-        except OSError:
+    for place in Path("/proc").glob("[0-9]*"):
+        try:  # a driver is named by its command, a worker by where it prints
+            line, prints = (place / "cmdline").read_text(), os.readlink(place / "fd" / "1")
+        except (OSError, UnicodeDecodeError):
             continue
-        if f"{folder}\0".encode() in line and b"headwater.batch" in line:
-            found.append(line.decode())
+        if "headwater" in line and (f"{folder}\0" in line or f"{folder}/" in prints):
+            found.append(line)
     return found
 
 

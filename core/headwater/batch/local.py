@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwater.batch.engine import quiet_environment
 
@@ -26,20 +26,23 @@ if TYPE_CHECKING:
 class _Process:
     """A worker's process and our end of its socket."""
 
-    def __init__(self, folder: Path, threads: int, log: Path) -> None:
+    def __init__(self, threads: int) -> None:
         self.ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "headwater.batch.local", str(folder), str(theirs.fileno())]
-        with log.open("wb") as errors, theirs:
+        with theirs:
             self.process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "headwater.batch.local", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 env=quiet_environment(threads),
                 start_new_session=True,  # Ctrl-C reaches the driver, which knows what to do
             )
         self.unread = b""
+
+    def tell(self, message: Any) -> None:
+        with contextlib.suppress(OSError):  # where it has just died, its end of the socket will say so
+            self.ours.sendall(json.dumps(message).encode() + b"\n")
 
     def lines(self) -> list[bytes] | None:
         """Whole lines that have come; None at the end of the socket."""
@@ -56,6 +59,16 @@ class _Process:
         self.ours.close()
 
 
+#: Processes that were begun before it was known for what.
+_spare: list[_Process] = []
+
+
+def begin(workers: int) -> None:
+    """Begin workers of one thread that import torch while a job is still being planned. What is not used ends with this process,
+    or with the next :class:`Local` that closes."""
+    _spare.extend(_Process(1) for _ in range(workers))
+
+
 class Local:
     """``workers`` processes of this machine."""
 
@@ -68,11 +81,11 @@ class Local:
 
     def submit(self, worker: int, task: Task) -> None:
         if worker not in self.running:
-            log = self.logs / f"worker-{worker}.log"
-            self.running[worker] = _Process(self.folder, self.threads, log)
-            self.selector.register(self.running[worker].ours, selectors.EVENT_READ, worker)
-        with contextlib.suppress(OSError):  # where it has just died, its end of the socket will say so
-            self.running[worker].ours.sendall(json.dumps(task).encode() + b"\n")
+            fresh = _spare.pop() if _spare and self.threads == 1 else _Process(self.threads)
+            fresh.tell({"folder": str(self.folder), "log": str(self.logs / f"worker-{worker}.log")})
+            self.running[worker] = fresh
+            self.selector.register(fresh.ours, selectors.EVENT_READ, worker)
+        self.running[worker].tell(task)
 
     def events(self, seconds: float) -> Iterator[tuple[int, Answer | None]]:
         for key, _ in self.selector.select(seconds):
@@ -93,24 +106,38 @@ class Local:
     def close(self) -> None:
         for worker in list(self.running):
             self.kill(worker)
+        while _spare:
+            _spare.pop().end()
         self.selector.close()
 
 
-def main(folder: str, handle: str) -> None:
-    """A worker process: tasks come as lines, answers go back. It ends with its driver."""
+def main(handle: str, driver: str) -> None:
+    """A worker process: after a first line that names job and log, tasks come as lines, answers go back. It ends with its
+    driver."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a killed driver's workers do not go on computing
+        if os.getppid() != int(driver):  # it was killed before this was asked for
+            return
     link = socket.socket(fileno=int(handle))
     tasks = link.makefile("r", encoding="utf-8")
 
     def answer(value: Answer) -> None:
         link.sendall(json.dumps(value).encode() + b"\n")
 
+    import torch  # noqa: F401  (while the driver plans)
+
     from headwater.batch.worker import Worker
     from headwater.errors import HeadwaterError
 
+    first = tasks.readline()
+    if not first:
+        return
+    told = json.loads(first)
+    log = os.open(told["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
     try:
-        worker = Worker(Path(folder))
+        worker = Worker(Path(told["folder"]))
     except (HeadwaterError, OSError, MemoryError) as error:
         answer({"stop": " ".join(str(error).split()) or "the model does not fit into memory"})
         return

@@ -57,10 +57,9 @@ class OnRay:
                 self.ray.init(
                     address=address, log_to_driver=False, include_dashboard=None if address else False, logging_level=logging.ERROR
                 )
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise HeadwaterError(
-                    f"--address: no Ray cluster answers at {address} ({' '.join(str(error).split())[:200]})"
-                ) from None
+            except Exception as error:  # Ray raises plain ones, too
+                why, where = " ".join(str(error).split())[:200], f"at {address} answers" if address else "could be started here"
+                raise HeadwaterError(f"--engine ray: no cluster {where} ({why})") from None
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, on_term)  # Ray takes it for itself
         quiet = {k: v for k, v in quiet_environment(threads).items() if k.endswith("_NUM_THREADS") or k == "PYTHONSAFEPATH"}

@@ -71,7 +71,7 @@ def _join(parts: list[Path], place: Path) -> None:
             schema = schema.set(schema.get_field_index(name), pyarrow.field(name, pyarrow.string()))
         with pyarrow.parquet.ParquetWriter(fresh, schema, compression="zstd") as writer:
             for part in parts:
-                writer.write_table(_as(pyarrow.parquet.read_table(part), schema))
+                writer.write_table(_as(pyarrow.parquet.ParquetFile(part).read(), schema))
     except pyarrow.ArrowException as error:
         why = " ".join(str(error).split())[:200]
         raise PromiseBroken(

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from headwater import batch
+from headwater.batch.local import begin
 from headwater.cli import flags, terminal
 from headwater.errors import HeadwaterError, PromiseBroken
 
@@ -61,6 +62,8 @@ def run(
     """Run a job, or go on with it where it stopped. Exit code 3: done, but for rows that had to be set aside."""
     where = _where(workers, engine, address, gpus_per_worker)
     with _stoppable(), terminal.Bar("planning", at_once=True):
+        if engine == "local" and job.is_file():
+            begin(workers)  # they import torch while the job is planned
         planned = batch.prepare(job)
     _go(planned.folder, where, None, json)
 

@@ -152,5 +152,5 @@ def _read(plan: Plan, lines: Mapping[int, manifest.Line], kind: str, columns: Se
     step = -(-len(numbers) // most) if numbers else 1
     rows: list[dict[str, Any]] = []
     for k in numbers[::step]:
-        rows += pyarrow.parquet.read_table(plan.folder / shards.name(kind, k), columns=columns).to_pylist()
+        rows += pyarrow.parquet.ParquetFile(plan.folder / shards.name(kind, k)).read(columns=columns).to_pylist()
     return rows
