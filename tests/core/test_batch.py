@@ -576,10 +576,10 @@ def test_memory_halves_flights_and_they_stay_small(tmp_path: Path) -> None:
     drive(planned(tmp_path, 32, 32), work)
     sizes = [len(f) for f in work.flights]
     assert sizes[:3] == [16, 8, 4] and set(sizes[3:]) == {4} and sum(s for s in sizes if s <= 5) == 32
-    (only,) = worker.reason(MemoryError()).splitlines()
+    (only,) = worker.reason(MemoryError(), Path("stage")).splitlines()
     assert only == "out of memory, with no other row in flight"
-    assert worker.reason(RuntimeError("CPU: can't allocate memory: you tried")) == only
-    assert len(worker.reason(ValueError("x" * 999))) == worker.REASON
+    assert worker.reason(RuntimeError("CPU: can't allocate memory: you tried"), Path("stage")) == only
+    assert len(worker.reason(ValueError("x" * 999), Path("stage"))) == worker.REASON
 
 
 @pytest.mark.parametrize("fate", ["disk", "full"])

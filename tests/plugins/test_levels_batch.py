@@ -210,7 +210,7 @@ def test_on_ray_a_killed_actor_is_replaced(place: Path, whole: Path, cluster: st
     lines = manifest.read(done.folder)[0]
     assert {line["engine"] for line in lines.values()} == {"ray"} and max(line["attempts"] for line in lines.values()) == 2
     assert content(done.folder) == content(whole)
-    with pytest.raises(HeadwaterError, match="--gpus-per-worker: a worker asks for 1 GPU; the cluster has 0"):
+    with pytest.raises(HeadwaterError, match="--workers: 1 ask for 1 GPU, 1 each; the cluster has 0"):
         batch.run(job(place, "on_gpus", 2), Where("ray", gpus=1))
     assert not (place / "on_gpus" / lock.LOCK).exists()
 

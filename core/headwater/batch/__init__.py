@@ -50,6 +50,10 @@ class Where:
     address: str | None = None
     gpus: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.workers < (self.engine == "ray"):
+            raise HeadwaterError(f"workers: expected at least {int(self.engine == 'ray')}; got {self.workers}")
+
     def open(self, plan: Plan, logs: Path) -> Engine:
         if self.engine == "ray":
             from headwater.batch.on_ray import OnRay

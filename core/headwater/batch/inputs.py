@@ -248,7 +248,7 @@ class Listing:
     def at(self, row: int) -> Entry:
         """The entry that a row belongs to."""
         entries = self._group(bisect_right(self.starts, row) - 1)
-        return entries[bisect_right([e.first for e in entries], row) - 1]
+        return entries[bisect_right(entries, row, key=lambda entry: entry.first) - 1]
 
     def _group(self, number: int) -> list[Entry]:
         if self.held[0] != number:

@@ -65,9 +65,10 @@ class OnRay:
         quiet = {k: v for k, v in quiet_environment(threads).items() if k.endswith("_NUM_THREADS") or k == "PYTHONSAFEPATH"}
         have = self.ray.cluster_resources()
         for what, need in (("CPU", threads), ("GPU", gpus)):
-            if need > have.get(what, 0):
-                flag = "threads" if what == "CPU" else "--gpus-per-worker"
-                raise HeadwaterError(f"{flag}: a worker asks for {need:g} {what}; the cluster has {have.get(what, 0):g}")
+            if need * workers > have.get(what, 0):
+                raise HeadwaterError(
+                    f"--workers: {workers} ask for {need * workers:g} {what}, {need:g} each; the cluster has {have.get(what, 0):g}"
+                )
         self.kind: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": quiet})(Actor)
         self.running: dict[int, Any] = {}
         self.waiting: dict[int, list[Any]] = {}  # what each was given, in order

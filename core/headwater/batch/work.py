@@ -127,13 +127,18 @@ class Piping:
             generator.need(verb)  # type: ignore[arg-type]
         self.together, self.noise = kind.together, Noise(plan.job.seed)
         self.listing = inputs.Listing(plan.folder)
+        #: Whether all rows are of one source: then nothing keeps the files of several apart.
+        self.single = self.listing.at(0).rows == plan.rows
         #: The source that is open: its first row, its next, and the inputs from there.
         self.reading = NOTHING
+        #: Inputs of the flight in the air: one that fails is tried again in parts, and its source need not be.
+        self.kept: dict[int, Any] = {}
         self.fragments: dict[tuple[int, int], str] = {}
 
     def run(self, rows: Sequence[int], folder: Path) -> list[Made]:
         """The results of some rows, their files written below ``folder``."""
         given: list[tuple[int, Any, inputs.Entry]] = []
+        self.kept = {row: item for row, item in self.kept.items() if row >= rows[0]}
         refused: dict[int, str] = {}
         for row in rows:
             try:
@@ -155,7 +160,7 @@ class Piping:
                         f"pipeline {self.pipeline.name!r} gave a result for row {result.row}, which it was not given"
                     )
                 if self.plan.job.files:
-                    place = folder if self._single else folder / f"{own.first:07d}"
+                    place = folder if self.single else folder / f"{own.first:07d}"
                     place.mkdir(exist_ok=True)
                     result.write(place)
                 if self.plan.shows(result.row):  # the carrier does not stay
@@ -163,27 +168,24 @@ class Piping:
                 made.append(Made(result.row, result.draw, own.name(result.row), result.problem(), result.record()))
         return made
 
-    @property
-    def _single(self) -> bool:
-        """Whether all rows are of one source: then nothing keeps the files of several apart."""
-        return self.listing.at(0).rows == self.plan.rows
-
     def _options(self, entry: inputs.Entry) -> Any:
         return inputs.options_of(self.pipeline.Options, self.plan.job, entry.values)
 
     def _input(self, row: int, entry: inputs.Entry) -> Any:
         """A row's input. A source stays open between rows, so that a long one is read once, not once a shard."""
-        if why := inputs.changed(entry):
-            self.reading = NOTHING
-            raise HeadwaterError(why)
-        options = self._options(entry)
-        assert entry.source is not None
+        if row in self.kept:
+            return self.kept[row]
         first, at, stream = self.reading
-        if first != entry.first or at > row:
-            first, at, stream = entry.first, entry.first, iter(self.pipeline.read(Path(entry.source), options))
         self.reading = NOTHING  # until it is known that it goes on
+        if first != entry.first or at > row:
+            if why := inputs.changed(entry):
+                raise HeadwaterError(why)
+            assert entry.source is not None
+            first, at = entry.first, entry.first
+            stream = iter(self.pipeline.read(Path(entry.source), self._options(entry)))
         for item in itertools.islice(stream, row - at, row - at + 1):
             self.reading = (first, row + 1, stream)
+            self.kept[row] = item
             return item
         raise HeadwaterError("nothing to work on was found in it")
 
@@ -199,6 +201,7 @@ class Piping:
 
     def forget(self) -> None:
         self.fragments.clear()
+        self.kept.clear()
 
 
 Work = Sampling | Piping

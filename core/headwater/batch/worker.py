@@ -72,7 +72,7 @@ class Worker:
         except OSError as error:
             return {"stop": f"{error.strerror or error} ({stage.parent.parent.parent})"}
         except Exception as error:  # no row's doing, and again the same if tried again
-            return {"stop": f"shard {task['shard']} cannot be stored: {reason(error)}"}
+            return {"stop": f"shard {task['shard']} cannot be stored: {reason(error, stage)}"}
         finally:
             self.work.forget()
         counts = {"results": len(made), "unusable": sum(m.problem is not None for m in made), "quarantined": len(refused)}
@@ -101,7 +101,7 @@ class Worker:
                 self.work.finish([m], folder)
             except Exception as error:
                 _heed_disk(error, folder)
-                refused[m.row] = f"its files cannot be written: {reason(error)}"
+                refused[m.row] = f"its files cannot be written: {reason(error, folder.parent)}"
         _empty(folder)
         made = [m for m in made if m.row not in refused]
         self.work.finish(made, folder)
@@ -172,7 +172,7 @@ class _Attempt:
                 self.most = max(1, len(rows) // 2)
                 _free_memory()
             if len(rows) == 1:
-                self._set_aside({rows[0]: reason(error)})
+                self._set_aside({rows[0]: reason(error, self.stage)})
                 return
             self.fly(rows, -(-len(rows) // 2))
             return
@@ -185,9 +185,10 @@ class _Attempt:
         self.done.update(reasons)
 
 
-def reason(error: BaseException) -> str:
-    """An exception as one line for the quarantine; a user's mistake is told without its type."""
-    text = " ".join(str(error).split())
+def reason(error: BaseException, stage: Path) -> str:
+    """An exception as one line for the quarantine, the same wherever and whenever it was staged; a user's mistake is told without
+    its type."""
+    text = " ".join(str(error).split()).replace(f"{stage}/flight/", "").replace(f"{stage}/", "")
     if _exhausted(error):
         return "out of memory, with no other row in flight"
     return text[:REASON] if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {text}"[:REASON]

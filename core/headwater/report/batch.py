@@ -82,7 +82,9 @@ def _aside(plan: Plan, lines: Mapping[int, manifest.Line]) -> str:
     if not table:
         return ""
     found = page.reason_table([r["row"] for r in table], [r["reason"] for r in table])
-    return f"<h2>Set aside<small>{len(table):,} rows, all in {results.TABLES[shards.QUARANTINE]}</small></h2>{found}"
+    total = sum(line["quarantined"] for line in lines.values())
+    shown = "" if len(table) == total else f", reasons of {len(table):,} of them"
+    return f"<h2>Set aside<small>{total:,} rows{shown}; all in {results.TABLES[shards.QUARANTINE]} at the end</small></h2>{found}"
 
 
 def _unusable(plan: Plan, lines: Mapping[int, manifest.Line]) -> str:
