@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"headwater", "headwater_molecules", "headwater_medical", "headwater_datasets"}
+PACKAGES = {"headwater", "headwater_marketing", "headwater_medical", "headwater_molecules", "headwater_music", "headwater_datasets"}
 HEAVY = (
     "torch monai rdkit pytorch_lightning lightning transformers nibabel pydicom nrrd gdcm skimage scipy pandas pyarrow PIL".split()
 )
