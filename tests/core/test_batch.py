@@ -353,7 +353,7 @@ def test_one_driver_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
     gone.wait()
-    dead = {"run": "x", "host": socket.gethostname(), "pid": gone.pid, "born": "1"}
+    dead = {"run": "x", "host": socket.gethostname(), "space": lock._space(), "pid": gone.pid, "born": "1"}
     reborn = {**dead, "pid": os.getpid()}  # this process has the number of one that died
     elsewhere = {**dead, "host": "elsewhere"}
     for content, quiet in ((dead, 0), (reborn, 0), (elsewhere, lock.DEAD + 1), ("{torn", 0), ({"host": 1}, 0)):
@@ -367,6 +367,9 @@ def test_one_driver_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert not list(tmp_path.glob(".lock-*"))
     place.write_text(json.dumps(elsewhere))  # on another machine, and its heart beats
     with pytest.raises(HeadwaterError, match="on elsewhere, last sign of life 0 s ago"), lock.held(tmp_path):
+        pass
+    place.write_text(json.dumps({**dead, "space": "another container of this name"}))
+    with pytest.raises(HeadwaterError, match="last sign of life 0 s ago"), lock.held(tmp_path):
         pass
     place.unlink()
 
@@ -618,6 +621,21 @@ def test_workers_that_never_begin_end_the_job(tmp_path: Path) -> None:
 
     with pytest.raises(PromiseBroken, match="die before they make a row of shard 0"):
         drive(planned(tmp_path / "b", 4, 2), Acting({}, 2), before=hangs)
+
+
+def test_a_driver_that_lost_its_lock_commits_nothing(tmp_path: Path) -> None:
+    plan = planned(tmp_path, 8, 4)
+    (plan.folder / lock.LOCK).write_text(json.dumps({"run": "other", "host": "elsewhere", "pid": 1, "born": "1"}))
+    with pytest.raises(PromiseBroken, match="another run has taken this job over"):
+        drive(plan, Acting({}, 4))
+    assert not manifest.read(plan.folder)[0] and not (plan.folder / shards.ITEMS).exists()
+    line = {"shard": 0, "left": {shards.ITEMS: {}}}
+    place = plan.folder / shards.name(shards.ITEMS, 0)
+    place.parent.mkdir()
+    place.touch()
+    with pytest.raises(FileNotFoundError):  # what was staged is gone: what is in place stays
+        shards.commit(plan.folder, tmp_path / "gone", line)
+    assert place.exists()
 
 
 def test_what_no_row_did_stops_the_job_with_its_reason(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwater.batch import manifest, shards
+from headwater.batch import lock, manifest, shards
 from headwater.batch.worker import FLIGHT
 from headwater.errors import PromiseBroken
 
@@ -106,6 +106,9 @@ class Driver:
         rows = len(self.plan.range(task.shard))
         line = {**answer, "rows": rows, "at": time.time(), "run": self.run, "worker": worker, "attempts": task.attempts}
         line |= {"engine": self.engine.name, "plan": self.plan.hash}
+        owner = lock.owner(self.plan.folder)
+        if owner is not None and owner["run"] != self.run:  # this machine slept, and another driver took it for dead
+            raise PromiseBroken(f"{self.plan.folder}: another run has taken this job over; nothing of it was touched")
         try:
             shards.commit(self.plan.folder, task.stage, line)
         except OSError as error:

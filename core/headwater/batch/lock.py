@@ -51,11 +51,12 @@ def owner(folder: Path) -> dict[str, Any] | None:
         found = json.loads(place.read_text("utf-8"))
         quiet = max(0.0, time.time() - place.stat().st_mtime)
         host, pid, born = str(found["host"]), int(found["pid"]), found["born"]
+        near = host == socket.gethostname() and found.get("space") == _space()
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         return {"run": "", "host": "?", "pid": 0, "quiet": 0.0, "alive": False}  # torn: its writer died in the act
-    alive = _birth(pid) == born if host == socket.gethostname() else quiet < DEAD
+    alive = _birth(pid) == born if near else quiet < DEAD
     return {"run": found.get("run"), "host": host, "pid": pid, "quiet": quiet, "alive": alive}
 
 
@@ -65,7 +66,7 @@ def _take(folder: Path, run: str) -> None:
     import fcntl
 
     mine = folder / f".lock-{run}"
-    me = {"run": run, "host": socket.gethostname(), "pid": os.getpid(), "born": _birth(os.getpid())}
+    me = {"run": run, "host": socket.gethostname(), "space": _space(), "pid": os.getpid(), "born": _birth(os.getpid())}
     guard = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(guard, fcntl.LOCK_EX)
@@ -88,6 +89,14 @@ def _take(folder: Path, run: str) -> None:
     finally:
         os.close(guard)
         mine.unlink(missing_ok=True)
+
+
+def _space() -> str:
+    """Where a process number means anything: the machine since it was started, and the container."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _birth(pid: int) -> str | None:

@@ -65,7 +65,9 @@ def seal(stage: Path) -> dict[str, Any]:
 
 
 def commit(folder: Path, stage: Path, line: Mapping[str, Any]) -> None:
-    """Put a sealed shard in its place and list it."""
+    """Put a sealed shard in its place and list it. Raises :class:`FileNotFoundError`, and removes nothing, where it is gone."""
+    for kind in line["left"]:
+        (stage / kind).stat()
     for kind in SUFFIX:
         place = folder / name(kind, line["shard"])
         remove(place)  # of a driver that was killed before it listed it
