@@ -15,6 +15,11 @@ from headwater.spaces import Space
 PERIODS = (16, 12)
 
 
+def ticking(clocks: nn.ModuleList, periods: Sequence[int], at: Tensor) -> Tensor:
+    """What each clock shows at positions ``at``, summed: (positions, width)."""
+    return torch.stack([clock(at % period) for clock, period in zip(clocks, periods, strict=True)]).sum(0)
+
+
 class Clocked(nn.Module):
     """``layers`` gated recurrent units (Cho et al., 2014, https://arxiv.org/abs/1406.1078) of ``width`` with residual connections:
     x ← x + dropout(GRU(norm(x))). Each input also gets a learnt embedding of its position modulo each of ``periods``. Positions
@@ -45,11 +50,6 @@ class Clocked(nn.Module):
         self.norm, self.dropout = nn.RMSNorm(width), nn.Dropout(dropout)
         self.first = nn.Linear(pooled, layers * width) if pooled else None
 
-    def _clock(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """(positions, width)."""
-        at = torch.arange(start, stop, device=device)
-        return torch.stack([clock(at % period) for clock, period in zip(self.clocks, self.periods, strict=True)]).sum(0)
-
     def _hidden(self, rows: int, inputs: Tensor, context: Context) -> list[Tensor]:
         """(1, rows, width) for each layer."""
         if self.first is None or context.pooled is None:
@@ -61,7 +61,8 @@ class Clocked(nn.Module):
         return self._run(inputs, 0, self._hidden(inputs.shape[0], inputs, context))[0]
 
     def _run(self, inputs: Tensor, at: int, hidden: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        x, after = self.dropout(inputs + self._clock(at, at + inputs.shape[1], inputs.device)), []
+        time = torch.arange(at, at + inputs.shape[1], device=inputs.device)
+        x, after = self.dropout(inputs + ticking(self.clocks, self.periods, time)), []
         for layer, norm, state in zip(self.layers, self.norms, hidden, strict=True):
             out, state = layer(norm(x), state)
             x = x + self.dropout(out)
@@ -114,8 +115,7 @@ class ClockedBoth(nn.Module):
 
     def forward(self, inputs: Tensor, inside: Tensor, context: Context) -> Tensor:
         at = torch.arange(inputs.shape[1], device=inputs.device)
-        clock = torch.stack([clock(at % period) for clock, period in zip(self.clocks, self.periods, strict=True)]).sum(0)
-        x = self.dropout(inputs + clock)
+        x = self.dropout(inputs + ticking(self.clocks, self.periods, at))
         # Position t of an item of length L trades places with L - 1 - t; behind the end nobody looks.
         turn = (inside.sum(dim=1, keepdim=True) - 1 - at).clamp(min=0)[..., None]
         for i, (ahead, back, out, up, down) in enumerate(

@@ -74,6 +74,11 @@ class Generator:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def at_once(self) -> int:
+        """Rows that are made in one go unless told otherwise: whole tiles, about a thousand rows."""
+        return self.tile * max(1, 1024 // self.tile)
+
     def need(self, verb: Verb) -> None:
         """Raises :class:`MissingVerb`, naming the domain's models that can, where this one cannot."""
         if verb not in self.verbs:
@@ -461,7 +466,7 @@ class Generator:
         ends inside a tile makes that tile again for the next: a size below the tile costs time and saves nothing."""
         if batch_size is not None and batch_size < 1:
             raise HeadwaterError(f"--batch-size: expected at least 1; got {batch_size}")
-        step = batch_size or self.tile * max(1, 1024 // self.tile)
+        step = batch_size or self.at_once
         for low in range(rows.start, rows.stop, step):
             high = min(low + step, rows.stop)
             for tile in range(low // self.tile, (high - 1) // self.tile + 1):

@@ -20,7 +20,8 @@ import numpy as np
 
 from headwater.domain import Array
 from headwater.errors import HeadwaterError
-from headwater_medical.files.volume import Kind, replacing
+from headwater.writing import replacing
+from headwater_medical.files.volume import Kind
 
 if TYPE_CHECKING:
     from headwater_medical.files.dicom import Dicom, Image

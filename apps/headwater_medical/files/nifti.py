@@ -18,8 +18,9 @@ import numpy as np
 
 from headwater.domain import Array
 from headwater.errors import HeadwaterError
+from headwater.writing import replacing
 from headwater_medical.files.payload import Packing, payload
-from headwater_medical.files.volume import Kind, Volume, check_size, replacing
+from headwater_medical.files.volume import Kind, Volume, check_size
 
 
 def _parse(path: Path, packing: Packing) -> Any:

@@ -19,8 +19,9 @@ import numpy as np
 
 from headwater.domain import Array
 from headwater.errors import HeadwaterError
+from headwater.writing import replacing
 from headwater_medical.files.payload import Packing, payload
-from headwater_medical.files.volume import Kind, Volume, check_size, replacing
+from headwater_medical.files.volume import Kind, Volume, check_size
 
 _WORDS = {"i1": "signed char|int8|int8_t", "u1": "uchar|unsigned char|uint8|uint8_t", "f4": "float", "f8": "double"}
 for _bits, _word in ((2, "short"), (4, "int"), (8, "longlong")):

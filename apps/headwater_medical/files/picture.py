@@ -15,7 +15,8 @@ import numpy as np
 
 from headwater.domain import Array
 from headwater.errors import HeadwaterError
-from headwater_medical.files.volume import Kind, Volume, check_size, replacing
+from headwater.writing import replacing
+from headwater_medical.files.volume import Kind, Volume, check_size
 from headwater_medical.intensity import Scale
 
 GREY_TOLERANCE = 8  # levels between channels that JPEG's own colour rounding can cause

@@ -7,16 +7,14 @@ the image and is written back exactly as it came.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -163,22 +161,6 @@ class Volume(ABC):
             kept[low : low + len(numbers)] = numbers
             largest = max(largest, float(np.abs(numbers).max()))
         return kept, largest
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its name only when the block ends well. Raises :class:`HeadwaterError` where that fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, path)
-    except OSError as error:
-        why = error.strerror or "the disk refused"
-        raise HeadwaterError(f"{path.parent}: cannot write there ({why}); name a folder that can be written with -o") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def check_size(path: Path, *sizes: int) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from headwater.errors import HeadwaterError
+from headwater.writing import replacing
 from headwater_music.score import SHARPS, VOICES, Phrase
 
 T = TypeVar("T")
@@ -130,22 +127,6 @@ def ruling(changes: tuple[tuple[int, T], ...], frames: int) -> T:
     for (start, value), (stop, _) in pairwise([*changes, (frames, changes[0][1])]):
         lengths[value] = lengths.get(value, 0) + max(0, stop - start)
     return max(lengths, key=lambda value: lengths[value])
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its name only when the block ends well. Raises :class:`HeadwaterError` where that fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, path)
-    except OSError as error:
-        why = error.strerror or "the disk refused"
-        raise HeadwaterError(f"{path.parent}: cannot write there ({why}); name a folder that can be written with -o") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def save(path: Path, content: bytes) -> Path:

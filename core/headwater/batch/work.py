@@ -59,7 +59,7 @@ class Sampling:
         if self.listing:
             generator.wish(**dict.fromkeys(plan.job.inputs.columns))
         #: Rows that one call makes: whole tiles.
-        self.together = max(1, generator.tile * max(1, 1024 // generator.tile) // self.each)
+        self.together = max(1, generator.at_once // self.each)
         self.items: dict[tuple[int, int], Any] = {}
 
     def run(self, rows: Sequence[int], folder: Path) -> list[Made]:

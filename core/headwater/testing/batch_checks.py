@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headwater.testing.subject import TILE, Subject
+from headwater.testing.subject import TILE, Subject, contents
 
 
 class _Stopped(Exception):
@@ -63,15 +63,14 @@ def _stopped_and_not(subject: Subject, name: str, model: Path) -> None:
         batch.run({**job, "out": str(halves)}, report=stop)
     except _Stopped:
         batch.run({**job, "out": str(halves)})
-    a, b = (_contents(folder) for folder in (whole, halves))
+    a, b = (_made(folder) for folder in (whole, halves))
     odd = sorted(n for n in a.keys() | b.keys() if a.get(n) != b.get(n))
     assert not odd, f"{name} run as a batch job, stopped and resumed leaves another {odd[0]}; a row may depend on itself alone"
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
+def _made(folder: Path) -> dict[str, bytes]:
     """Everything a job made: not when and by whom."""
-    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {n: content for n, content in found.items() if n not in ("plan.json", "manifest.jsonl", "index.html")}
+    return {n: content for n, content in contents(folder).items() if n not in ("plan.json", "manifest.jsonl", "index.html")}
 
 
 CHECKS = (runs_as_batch,)

@@ -216,6 +216,11 @@ class _Recorder(Codec[Any]):
         return self.codec.constraint()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder by its path there."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 def key(name: str) -> Noise:
     """The kit's noise."""
     from headwater.noise import Noise

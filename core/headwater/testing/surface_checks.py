@@ -18,7 +18,7 @@ import numpy as np
 from headwater.domain import Array, Codec, Pipeline, Result
 from headwater.errors import HeadwaterError
 from headwater.spaces import Tokens
-from headwater.testing.subject import Subject, close, key, same
+from headwater.testing.subject import Subject, close, contents, key, same
 
 #: Whatever makes a browser look outside the page; the names of XML namespaces are not addresses.
 OUTSIDE = re.compile(
@@ -130,17 +130,13 @@ def files_are_deterministic(subject: Subject) -> None:
     subject.domain.write(items, first)
     time.sleep(PAUSE)
     subject.domain.write(items, second)
-    a, b = (_contents(folder) for folder in (first, second))
+    a, b = (contents(folder) for folder in (first, second))
     assert a.keys() == b.keys(), f"the same items make other file names the second time: {_names(map(Path, a.keys() ^ b.keys()))}"
     today = datetime.datetime.now(tz=datetime.UTC)
     for name, content in a.items():
         assert content == b[name], f"{name} differs when written again; leave out clocks, random ids and paths, and fix the order"
         for date in (today.astimezone().strftime("%Y-%m-%d"), today.strftime("%Y%m%d")):
             assert date.encode() not in content, f"{name} holds today's date; files hold no clock"
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def import_is_light(subject: Subject) -> None:
@@ -217,7 +213,7 @@ def _shown(subject: Subject, result: Result) -> Any:
     page = result.render()
     found = OUTSIDE.search(page)
     assert found is None, f"a result's page points outside: {found.group()!r}" if found else ""
-    return result.record(), result.problem(), page, _contents(folder)
+    return result.record(), result.problem(), page, contents(folder)
 
 
 CHECKS = (render, files, files_are_deterministic, import_is_light, pipelines_are_row_pure)
