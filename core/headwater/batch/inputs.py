@@ -174,7 +174,9 @@ def _csv(file: Path, separator: str, types: Mapping[str, Any] | None) -> Iterato
 
     convert = csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
     parse = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-    yield from csv.open_csv(file, parse_options=parse, convert_options=convert)
+    # One thread, because only then does the reader's complaint say which row it is about, whatever the machine.
+    read = csv.ReadOptions(use_threads=False)
+    yield from csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert)
 
 
 def write(folder: Path, found: Iterable[Entry]) -> tuple[int, str]:
