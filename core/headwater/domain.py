@@ -155,6 +155,10 @@ class Pipeline(ABC, Generic[Input]):
     def run(self, model: Generator, rows: Sequence[tuple[int, Input]], noise: Noise, options: Any) -> Iterator[Result]:
         """The results of ``(row, input)`` pairs; ``noise`` is the run's key, folded by row inside."""
 
+    def finish(self, records: Iterator[Mapping[str, Any]], folder: Path) -> None:
+        """Write the files that hold many results, such as a table for another system, into an existing folder; most have none.
+        Called when all results of a run, or of a job's shard, are made, with their :meth:`Result.record`, ``row`` and ``draw``."""
+
     @abstractmethod
     def example(self) -> Path:
         """A packaged source, real and small: the demo, ``--example`` and the conformance kit use it."""

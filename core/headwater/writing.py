@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(part, path)
     except OSError as error:
         why = error.strerror or "the disk refused"
-        raise HeadwaterError(f"{path.parent}: cannot write there ({why}); name a folder that can be written with -o") from None
+        raise HeadwaterError(f"{path.parent}: cannot write there ({why}); name a folder that can be written with -o") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

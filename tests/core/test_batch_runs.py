@@ -143,6 +143,8 @@ def test_a_changed_job_is_refused_and_says_how_it_differs(work: Path) -> None:
             batch.prepare({**job, **change})
     batch.prepare({**job, "limits": {"row_seconds": 5}})  # these may change, and count from then on
     assert planning.read(work / "job").job.limits.row_seconds == 5
+    batch.prepare({**job, "rows_in_flight": 3})
+    assert planning.read(work / "job").job.rows_in_flight == 3
     Path("in.txt").write_text("ok\nok\nko")
     with pytest.raises(HeadwaterError, match="it differs in: the content of its inputs"):
         batch.prepare(job)
@@ -175,11 +177,16 @@ def test_a_plan_is_made_whole_or_not_at_all(work: Path, capsys: Capture) -> None
     (work / "job").mkdir()  # empty: it may be used
     batch.prepare(trial("ok"))
     assert sorted(p.name for p in work.glob(".job*")) == [".job.1.plan", ".job.mine.plan"]
+    Path("twice.csv").write_text("a,a\n1,2\n")
+    Path("strange").mkdir()
+    Path(os.fsdecode(b"strange/\xff.txt")).write_text("ok")
     for change, told in (
         ({"domain": "trail"}, "trail"),
         ({"model": "digits"}, "digits"),
         ({"inputs": {"files": "none/*"}}, "inputs.files: nothing is there"),
         ({"pipeline": "sample", "inputs": {"table": "none.csv"}}, "inputs.table: no such file"),
+        ({"pipeline": "sample", "inputs": {"table": "twice.csv"}}, "has more than one column 'a'"),
+        ({"inputs": {"files": "strange"}}, r"b'.*strange/\\xff.txt': the name is not UTF-8; rename it"),
     ):
         with pytest.raises(HeadwaterError, match=told):
             batch.prepare({**trial("ok", out="other"), **change})
@@ -225,9 +232,16 @@ def test_what_the_pipeline_decides_over_all_rows_reaches_each(work: Path, monkey
     assert batch.verify("job") == [
         "decisions.parquet is missing or was changed after it was written; begin the job anew in another folder"
     ]
-    with pytest.raises(HeadwaterError, match=r"in.txt: .*no longer there|in.txt: expected a text file"):
-        batch.run(trial("unreadable", out="other"))
-    assert not (work / "other").exists()
+    (work / "job" / "items" / "0000001.parquet").unlink()
+    with pytest.raises(HeadwaterError, match="is missing or was changed"):
+        batch.resume("job")
+    for name, lines in (("a.txt", "ok|ok"), ("b.txt", "ok|torn"), ("c.txt", "unreadable"), ("d.txt", "wide"), ("e.txt", "torn")):
+        job = trial(lines, name=f"in/{name}", out="some", limits={"max_error_rate": 1})
+    job["inputs"]["files"] = ["in/*.txt", "in"]  # what both find is there once
+    batch.run(job)  # what cannot be read is no part of what is decided, and keeps nobody else's row from being made
+    assert [(r["id"], r["planned"]) for r in rows("some")] == [("a.txt#0", "3"), ("a.txt#1", "3"), ("b.txt#0", "3"), ("d.txt", "1")]
+    torn = "ValueError: the file ends here"
+    assert reasons("some") == {3: torn, 4: "c.txt: expected a text file", 6: torn}
 
 
 # --- in this process ----------------------------------------------------------------------------------------------
@@ -496,7 +510,7 @@ def test_rows_that_raise_hang_die_or_take_all_memory_are_set_aside(work: Path, c
         "unusable",
     ]
     job = trial("|".join(lines), shard=4, rows_in_flight=1, limits={"row_seconds": 4, "memory_gb": 4, "max_error_rate": 0.0})
-    _, err = hw(capsys, "run", job_file(job), code=4)  # its first shard has one, and none is allowed
+    _, err = hw(capsys, "run", job_file(job), code=4)  # its first shard has two, and none is allowed
     assert "more than the 0 % allowed (last reason: this row is a mistake)" in err and "--max-error-rate" in err
     out, _ = hw(capsys, "resume", "job", "--max-error-rate", "1", "--json", code=3)
     told = json.loads(out)
@@ -526,7 +540,7 @@ def in_the_air(job: Path, row: int) -> bool:
     """Whether the run that holds a job's lock is making a row."""
     run = (lock.owner(job) or {}).get("run", "none")
     flights = [json.loads(p.read_text()) for p in (job / ".staging" / run).glob("*/flight.json")]
-    return any(low <= row < high for low, high in flights)
+    return any(low <= row < high and not landed for low, high, landed in flights)
 
 
 DRIVER = [sys.executable, "-m", "headwater", "batch"]

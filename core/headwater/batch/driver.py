@@ -11,17 +11,18 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwater.batch import lock, manifest, shards
+from headwater.batch import lock, shards
 from headwater.batch.worker import FLIGHT
 from headwater.errors import PromiseBroken
 
 if TYPE_CHECKING:
     from headwater.batch.engine import Engine
+    from headwater.batch.manifest import Line
     from headwater.batch.plan import Plan
     from headwater.batch.worker import Answer
 
@@ -31,7 +32,13 @@ DEPTH = 2
 LOOK, OPENING = 0.5, 900.0
 #: How often a worker may die on rows in the air (several, one alone), or with none in the air, before something is done.
 DEATHS_TOGETHER, DEATHS_ALONE, DEATHS_IDLE = 2, 3, 3
+#: Rows that may always be set aside, whatever share of a small job they are, unless none may.
+ALLOWED = 5
 Report = Callable[[int, int], None]
+
+
+#: Rows from, to, and whether they have landed: are made, and being written.
+Flight = tuple[int, int, bool]
 
 
 @dataclass
@@ -42,24 +49,23 @@ class _Task:
     attempts: int = 0
     exclude: dict[int, str] = field(default_factory=dict)
     careful: list[tuple[int, int, int]] = field(default_factory=list)
-    deaths: dict[tuple[int, int], int] = field(default_factory=dict)
+    rehearse: bool = False
+    deaths: dict[tuple[int, int, bool], int] = field(default_factory=dict)
     stage: Path = Path()
-    flight: tuple[int, int] | None = None  # rows in the air, and since when
+    flight: Flight | None = None  # rows at work, and since when
     since: float = 0.0
 
 
 class Driver:
     """Runs the shards of a plan that the manifest does not list. ``run`` is this run's name."""
 
-    def __init__(self, plan: Plan, engine: Engine, run: str, committed: Iterable[int], max_error_rate: float) -> None:
+    def __init__(self, plan: Plan, engine: Engine, run: str, committed: Mapping[int, Line], max_error_rate: float) -> None:
         self.plan, self.engine, self.run, self.rate = plan, engine, run, max_error_rate
         self.staging = plan.folder / shards.STAGING / run
-        done = set(committed)
-        self.pending = deque(_Task(k) for k in range(plan.shards) if k not in done)
+        self.pending = deque(_Task(k) for k in range(plan.shards) if k not in committed)
         self.slots: dict[int, deque[_Task]] = {w: deque() for w in range(engine.workers)}
-        lines = manifest.read(plan.folder)[0].values()
-        self.quarantined = sum(line["quarantined"] for line in lines)
-        self.rows = sum(len(plan.range(line["shard"])) for line in lines)
+        self.quarantined = sum(line["quarantined"] for line in committed.values())
+        self.rows = sum(len(plan.range(k)) for k in committed)
 
     @property
     def _kept(self) -> str:
@@ -67,6 +73,7 @@ class Driver:
 
     def drive(self, report: Report = lambda done, total: None) -> None:
         """Until every shard is committed. Raises :class:`PromiseBroken` where the job cannot go on; what is committed stays."""
+        self._heed_rate("in an earlier run")
         while self.pending or any(self.slots.values()):
             self._hand_out()
             for worker, answer in self.engine.events(LOOK):
@@ -90,7 +97,7 @@ class Driver:
                 self._stage(task.stage)
                 self.slots[worker].append(task)
                 told = {"shard": task.shard, "stage": str(task.stage), "exclude": task.exclude, "careful": task.careful}
-                self.engine.submit(worker, told)
+                self.engine.submit(worker, told | {"rehearse": task.rehearse})
 
     def _stage(self, place: Path) -> None:
         try:
@@ -115,18 +122,22 @@ class Driver:
             raise PromiseBroken(f"{self.plan.folder}: cannot be written ({error.strerror}); {self._kept}") from None
         self.rows += line["rows"]
         self.quarantined += line["quarantined"]
-        if self.quarantined > self.rate * max(self.rows, min(self.plan.rows, 100)):
+        self._heed_rate(self._last_reason(task.shard) if line["quarantined"] else "in an earlier shard")
+
+    def _heed_rate(self, last: str) -> None:
+        """Raises :class:`PromiseBroken` where more rows are set aside than may be, unless all is done."""
+        allowed = self.rate and max(self.rate * max(self.rows, min(self.plan.rows, 100)), ALLOWED)
+        if self.quarantined > allowed and self.rows < self.plan.rows:
             raise PromiseBroken(
                 f"{self.quarantined} of {self.rows} rows had to be set aside, more than the {100 * self.rate:g} % allowed "
-                f"(last reason: {self._last_reason(task.shard)}); see `headwater batch status {self.plan.folder}`, "
-                "then go on with `headwater batch resume --max-error-rate`"
+                f"(last reason: {last}); `headwater batch report {self.plan.folder}` writes a page of them all, "
+                f"`headwater batch resume {self.plan.folder} --max-error-rate` goes on"
             )
 
     def _last_reason(self, shard: int) -> str:
         import pyarrow.parquet
 
-        file = self.plan.folder / shards.name(shards.QUARANTINE, shard)
-        return str(pyarrow.parquet.read_table(file)["reason"][-1]) if file.exists() else "in an earlier shard"
+        return str(pyarrow.parquet.read_table(self.plan.folder / shards.name(shards.QUARANTINE, shard))["reason"][-1])
 
     # --- trouble --------------------------------------------------------------------------------------------------
 
@@ -140,43 +151,39 @@ class Driver:
             flight = _flight(task.stage)
             if flight != task.flight:
                 task.flight, task.since = flight, now
-            allowed = self.plan.job.limits.row_seconds if flight else OPENING + self.plan.job.limits.row_seconds
+            allowed = self.plan.job.limits.row_seconds + (0 if flight and not flight[2] else OPENING)
             if now - task.since > allowed:
                 self.engine.kill(worker)
                 self._died(worker, f"it took longer than {self.plan.job.limits.row_seconds:g} s", certain=True)
 
     def _died(self, worker: int, why: str, *, certain: bool = False) -> None:
-        """Put a dead worker's tasks back, the first of them with what its death says about the rows in the air."""
+        """Put a dead worker's tasks back, the first of them with what its death says about the rows it was at."""
         task, *rest = self.slots[worker]
         self.slots[worker].clear()
         self.pending.extendleft(reversed([task, *rest]))
         flight = _flight(task.stage)
         shutil.rmtree(task.stage, ignore_errors=True)
-        low, high = flight or (-1, -1)
-        count = task.deaths[low, high] = task.deaths.get((low, high), 0) + 1
-        if flight is None:
+        low, high, landed = flight or (-1, -1, False)
+        count = task.deaths[low, high, landed] = task.deaths.get((low, high, landed), 0) + 1
+        if flight is None or (landed and task.rehearse):
             if count >= DEATHS_IDLE or certain:
-                raise PromiseBroken(f"workers die before they make a row of shard {task.shard}{self._word(worker)}")
+                word = self.engine.word(worker)
+                when = "when the rows are written together" if landed else "before they make a row"
+                raise PromiseBroken(f"workers die {when}, shard {task.shard}{word and f': {word}'}")
+        elif landed:
+            task.rehearse = certain or count >= DEATHS_TOGETHER
         elif high - low == 1 and (certain or count >= DEATHS_ALONE):
             task.exclude[low] = why
         elif certain or count >= DEATHS_TOGETHER:
             rows = sum(row not in task.exclude for row in range(low, high))  # fewer each time, so that it comes to an end
             task.careful.insert(0, (low, high, max(1, rows // 2)))
 
-    def _word(self, worker: int) -> str:
-        """The last line that a worker printed."""
-        try:
-            lines = (self.staging / f"worker-{worker}.log").read_text("utf-8", errors="replace").split("\n")
-        except OSError:
-            return ""
-        return f": {last[-1][:200]}" if (last := [line.strip() for line in lines if line.strip()]) else ""
 
-
-def _flight(stage: Path) -> tuple[int, int] | None:
-    """The rows that a worker noted it is making."""
+def _flight(stage: Path) -> Flight | None:
+    """What a worker noted it is at."""
     try:
-        low, high = json.loads((stage / FLIGHT).read_text("utf-8"))
-        return int(low), int(high)
+        low, high, landed = json.loads((stage / FLIGHT).read_text("utf-8"))
+        return int(low), int(high), bool(landed)
     except (OSError, ValueError):
         return None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from headwater.batch.worker import Answer, Task, Worker
 from headwater.errors import HeadwaterError
+
+if TYPE_CHECKING:
+    from headwater.batch.worker import Answer, Task, Worker
 
 
 class Engine(Protocol):
@@ -26,6 +28,9 @@ class Engine(Protocol):
 
     def kill(self, worker: int) -> None:
         """End a worker at once, with whatever it was given. No event tells of it."""
+
+    def word(self, worker: int) -> str:
+        """The last that a worker which died had to say, one line, where that is known."""
 
     def close(self) -> None:
         """End all workers."""
@@ -46,6 +51,8 @@ class Embedded:
         self.tasks.append(task)
 
     def events(self, seconds: float) -> Iterator[tuple[int, Answer | None]]:
+        from headwater.batch.worker import Worker
+
         while self.tasks:
             try:
                 self.worker = self.worker or Worker(self.folder, bounded=False)
@@ -57,8 +64,14 @@ class Embedded:
     def kill(self, worker: int) -> None:
         self.tasks.clear()
 
+    def word(self, worker: int) -> str:
+        return ""
+
     def close(self) -> None:
+        """Give the caller's process its threads back."""
         self.tasks.clear()
+        if self.worker:
+            self.worker.leave()
 
 
 def quiet_environment(threads: int) -> dict[str, str]:

@@ -6,6 +6,7 @@ and times are kept, and how many inputs each holds. The listing is Parquet in gr
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from bisect import bisect_right
@@ -79,6 +80,14 @@ def options_of(owner: type, job: Job, values: Mapping[str, Any]) -> Any:
     return fill(owner, {k: v for k, v in {**job.options, **values}.items() if k in known})
 
 
+def opened(pipeline: Pipeline[Any], job: Job, entry: Entry) -> Iterator[Any]:
+    """The inputs of an entry. Raises :class:`HeadwaterError` where its source is not what was planned."""
+    if why := changed(entry):
+        raise HeadwaterError(why)
+    assert entry.source is not None
+    yield from itertools.islice(pipeline.read(Path(entry.source), options_of(pipeline.Options, job, entry.values)), entry.rows)
+
+
 def _stamp(source: Path) -> tuple[int, int]:
     """Size and time of last change; a folder's are those of all files below it together."""
     files = [source] if source.is_file() else [p for p in source.rglob("*") if p.is_file()]
@@ -99,6 +108,7 @@ def changed(entry: Entry) -> str:
 
 
 def _files(job: Job) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    seen: set[str] = set()
     for pattern in job.inputs.files or []:
         if Path(pattern).is_dir():
             below = (p for p in Path(pattern).rglob("*") if p.is_file())
@@ -114,7 +124,11 @@ def _files(job: Job) -> Iterator[tuple[str, str, dict[str, Any]]]:
         if not found:
             raise HeadwaterError(f"inputs.files: nothing is there: {pattern}")
         for source in found:
-            yield os.path.relpath(source, root), source, {}
+            if not source.isprintable() and any("\udc80" <= c <= "\udcff" for c in source):
+                raise HeadwaterError(f"inputs.files: {os.fsencode(source)!r}: the name is not UTF-8; rename it")
+            if source not in seen:  # two patterns may find one file
+                seen.add(source)
+                yield os.path.relpath(source, root), source, {}
 
 
 def _table(job: Job, owner: type) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
@@ -126,6 +140,8 @@ def _table(job: Job, owner: type) -> Iterator[tuple[str, str | None, dict[str, A
     wanted: dict[str, str] | None = None
     for batch in read_table(Path(inputs.table)):
         if wanted is None:
+            if twice := [name for name in batch.schema.names if batch.schema.names.count(name) > 1]:
+                raise HeadwaterError(f"inputs.table: {inputs.table} has more than one column {twice[0]!r}; rename all but one")
             for key, name in {"id": inputs.id, "source": inputs.source, **inputs.columns}.items():
                 if name is not None and name not in batch.schema.names:
                     where = f"inputs.{key}" if key in ("id", "source") else f"inputs.columns.{key}"
@@ -204,15 +220,20 @@ def write(folder: Path, found: Iterable[Entry]) -> tuple[int, str]:
 _WHOLE = ("first", "rows", "size", "changed")
 
 
-def write_decisions(folder: Path, decisions: Iterable[Mapping[str, Any]], rows: int) -> None:
-    """Store what a pipeline's plan said of every row. Raises :class:`HeadwaterError` unless it spoke of each."""
+def write_decisions(folder: Path, decisions: Iterable[Mapping[str, Any]], rows: int, unreadable: set[int]) -> None:
+    """Store what a pipeline's plan said of every row that it could read; of ``unreadable`` ones, known when a later row's decision
+    comes, nothing. Raises :class:`HeadwaterError` unless it spoke of each."""
     count = 0
 
     def lines() -> Iterator[dict[str, Any]]:
         nonlocal count
-        for decision in decisions:
-            count += 1
-            yield {"decision": json.dumps(dict(decision), ensure_ascii=False, sort_keys=True)}
+        for decision in itertools.chain(decisions, [None]):
+            while count in unreadable:
+                count += 1
+                yield {"decision": None}
+            if decision is not None:
+                count += 1
+                yield {"decision": json.dumps(dict(decision), ensure_ascii=False, sort_keys=True)}
 
     _store(folder / DECISIONS, lines(), {"decision": "string"})
     if count != rows:
@@ -220,15 +241,13 @@ def write_decisions(folder: Path, decisions: Iterable[Mapping[str, Any]], rows: 
 
 
 def _store(file: Path, lines: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    from itertools import islice
-
     import pyarrow
     import pyarrow.parquet
 
     schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in columns.items()])
     stream = iter(lines)
     with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        while group := list(islice(stream, GROUP)):
+        while group := list(itertools.islice(stream, GROUP)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema))
 
 
@@ -259,12 +278,13 @@ class Listing:
         return self.held[1]
 
 
-def decisions(folder: Path, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """What the pipeline's plan said of these rows; nothing where it has none."""
+def decisions(folder: Path, rows: Sequence[int]) -> dict[int, dict[str, Any] | None]:
+    """What the pipeline's plan said of these rows, None of one that it could not read; nothing where it has no plan."""
     if not (folder / DECISIONS).exists():
         return {}
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(folder / DECISIONS)
     groups = {g: file.read_row_group(g).column(0).to_pylist() for g in sorted({row // GROUP for row in rows})}
-    return {row: json.loads(groups[row // GROUP][row % GROUP]) for row in rows}
+    said = {row: groups[row // GROUP][row % GROUP] for row in rows}
+    return {row: None if text is None else json.loads(text) for row, text in said.items()}

@@ -48,6 +48,10 @@ class Inputs(_Part):
         return self
 
 
+#: What does not decide what comes out, and so may change between two runs of a job; nor does where it lies.
+CHANGEABLE = {"limits", "rows_in_flight"}
+
+
 class Limits(_Part):
     """What a job may cost before it gives up on a row, or on itself."""
 
@@ -194,7 +198,7 @@ def template(domain: Domain[Any, Any], name: str) -> str:
     return "\n".join(
         [
             "# A batch job. `headwater batch run THIS_FILE` runs it, or goes on where it stopped.",
-            "# Paths are relative to this file. Whatever changes results (all but out and limits) is fixed once it has begun.",
+            "# Paths are relative to this file. Once it has begun, only out, rows_in_flight and limits may change.",
             "",
             f'domain = "{domain.name}"',
             f'pipeline = "{name}"',

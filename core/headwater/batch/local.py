@@ -54,7 +54,8 @@ class _Process:
         return whole or (None if not came else [])
 
     def end(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # and whatever it started: its session is its own
         self.process.wait()
         self.ours.close()
 
@@ -82,7 +83,7 @@ class Local:
     def submit(self, worker: int, task: Task) -> None:
         if worker not in self.running:
             fresh = _spare.pop() if _spare and self.threads == 1 else _Process(self.threads)
-            fresh.tell({"folder": str(self.folder), "log": str(self.logs / f"worker-{worker}.log")})
+            fresh.tell({"folder": str(self.folder), "log": str(self._log(worker))})
             self.running[worker] = fresh
             self.selector.register(fresh.ours, selectors.EVENT_READ, worker)
         self.running[worker].tell(task)
@@ -102,6 +103,16 @@ class Local:
             gone = self.running.pop(worker)
             self.selector.unregister(gone.ours)
             gone.end()
+
+    def word(self, worker: int) -> str:
+        try:
+            lines = self._log(worker).read_text("utf-8", errors="replace").split("\n")
+        except OSError:
+            return ""
+        return last[-1][:200] if (last := [line.strip() for line in lines if line.strip()]) else ""
+
+    def _log(self, worker: int) -> Path:
+        return self.logs / f"worker-{worker}.log"
 
     def close(self) -> None:
         for worker in list(self.running):
@@ -124,8 +135,8 @@ def main(handle: str, driver: str) -> None:
     def answer(value: Answer) -> None:
         link.sendall(json.dumps(value).encode() + b"\n")
 
-    import torch  # noqa: F401  (while the driver plans)
-
+    import headwater.generator
+    import headwater.report.run  # noqa: F401  (torch and all that a worker needs, while the driver plans)
     from headwater.batch.worker import Worker
     from headwater.errors import HeadwaterError
 

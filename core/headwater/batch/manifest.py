@@ -49,6 +49,15 @@ def read(folder: Path) -> tuple[dict[int, Line], list[str]]:
     return shards, faults
 
 
+def ended(folder: Path) -> bool:
+    """Whether the last line is whole, or nothing is there yet."""
+    try:
+        with (folder / MANIFEST).open("rb") as stream:
+            return not stream.seek(0, os.SEEK_END) or (stream.seek(-1, os.SEEK_END), stream.read(1))[1] == b"\n"
+    except FileNotFoundError:
+        return True
+
+
 def _opened(text: bytes) -> Line | None:
     try:
         line = json.loads(text)

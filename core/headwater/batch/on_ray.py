@@ -49,29 +49,35 @@ class OnRay:
 
         self.ray: Any = ray
         self.folder, self.workers = folder, workers
+        self.running: dict[int, Any] = {}
+        self.waiting: dict[int, list[Any]] = {}  # what each was given, in order
+        self.words: dict[int, str] = {}
         self.ours = not self.ray.is_initialized()
         if self.ours:
-            _answers(address or os.environ.get("RAY_ADDRESS", ""))
-            on_term = signal.getsignal(signal.SIGTERM)
-            try:
-                self.ray.init(
-                    address=address, log_to_driver=False, include_dashboard=None if address else False, logging_level=logging.ERROR
-                )
-            except Exception as error:  # Ray raises plain ones, too
-                why, where = " ".join(str(error).split())[:200], f"at {address} answers" if address else "could be started here"
-                raise HeadwaterError(f"--engine ray: no cluster {where} ({why})") from None
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, on_term)  # Ray takes it for itself
-        quiet = {k: v for k, v in quiet_environment(threads).items() if k.endswith("_NUM_THREADS") or k == "PYTHONSAFEPATH"}
+            self._join(address)
         have = self.ray.cluster_resources()
         for what, need in (("CPU", threads), ("GPU", gpus)):
             if need * workers > have.get(what, 0):
+                self.close()
                 raise HeadwaterError(
                     f"--workers: {workers} ask for {need * workers:g} {what}, {need:g} each; the cluster has {have.get(what, 0):g}"
                 )
+        quiet = {k: v for k, v in quiet_environment(threads).items() if k.endswith("_NUM_THREADS") or k == "PYTHONSAFEPATH"}
         self.kind: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": quiet})(Actor)
-        self.running: dict[int, Any] = {}
-        self.waiting: dict[int, list[Any]] = {}  # what each was given, in order
+
+    def _join(self, address: str | None) -> None:
+        """Join the cluster at an address, or begin one here."""
+        _answers(address or os.environ.get("RAY_ADDRESS", ""))
+        on_term = signal.getsignal(signal.SIGTERM)
+        try:
+            self.ray.init(
+                address=address, log_to_driver=False, include_dashboard=None if address else False, logging_level=logging.ERROR
+            )
+        except Exception as error:  # Ray raises plain ones, too
+            why, where = " ".join(str(error).split())[:200], f"at {address} answers" if address else "could be started here"
+            raise HeadwaterError(f"--engine ray: no cluster {where} ({why})") from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)  # Ray takes it for itself
 
     def submit(self, worker: int, task: Task) -> None:
         if worker not in self.running:
@@ -88,7 +94,8 @@ class OnRay:
             self.waiting[worker].pop(0)
             try:
                 answer = self.ray.get(reference)
-            except self.ray.exceptions.RayError:  # the actor died, or what it did raised what no row should
+            except self.ray.exceptions.RayError as error:  # the actor died, or what it did raised what no row should
+                self.words[worker] = " ".join(str(getattr(error, "cause", None) or error).split())[:200]
                 self.kill(worker)
                 answer = None
             yield worker, answer
@@ -97,6 +104,9 @@ class OnRay:
         if worker in self.running:
             self.ray.kill(self.running.pop(worker), no_restart=True)
         self.waiting.pop(worker, None)
+
+    def word(self, worker: int) -> str:
+        return self.words.get(worker, "")
 
     def close(self) -> None:
         for worker in list(self.running):

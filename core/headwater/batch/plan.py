@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater import registry
 from headwater.batch import inputs
-from headwater.batch.job import Job, check, pipeline_of
+from headwater.batch.job import CHANGEABLE, Job, check, pipeline_of
 from headwater.batch.lock import alive
 from headwater.batch.manifest import canonical, sync
 from headwater.batch.shards import digest
@@ -53,7 +52,7 @@ class Plan:
     @property
     def hash(self) -> str:
         """Of all that decides what comes out."""
-        decides = self.job.model_dump(exclude={"out", "limits"}) | {"model": self.sha256, "listing": self.listing}
+        decides = self.job.model_dump(exclude={"out", *CHANGEABLE}) | {"model": self.sha256, "listing": self.listing}
         decides |= {"rows": self.rows, "shard": self.shard}
         decides["inputs"] = self.job.inputs.model_dump(exclude={"table", "files"})  # their content is in the listing
         return hashlib.sha256(canonical(decides)).hexdigest()
@@ -111,9 +110,11 @@ def make(job: Job, *, progress: inputs.Progress = lambda rows: None) -> Plan:
         shutil.rmtree(stage, ignore_errors=True)
     known = read(folder)
     _same(plan, known)
-    if known.job.limits != job.limits:  # these may change
-        _write(plan, folder)
-    return plan
+    changed = {name: getattr(job, name) for name in CHANGEABLE if getattr(known.job, name) != getattr(job, name)}
+    if changed:
+        known = replace(known, job=known.job.model_copy(update=changed))
+        _write(known, folder)
+    return known
 
 
 def _list(job: Job, domain: Domain[Any, Any], model: str, config: dict[str, Any], stage: Path, progress: inputs.Progress) -> Plan:
@@ -126,9 +127,11 @@ def _list(job: Job, domain: Domain[Any, Any], model: str, config: dict[str, Any]
         owner = domain.Wish if kind is None else kind.Options
         rows, listed = inputs.write(stage, inputs.entries(job, owner, pipeline, progress))
     if pipeline is not None:
-        said = pipeline.plan(_inputs(pipeline, job, stage, rows), inputs.options_of(pipeline.Options, job, {}))
+        unreadable: set[int] = set()
+        given = _inputs(pipeline, job, stage, rows, unreadable)
+        said = pipeline.plan(given, inputs.options_of(pipeline.Options, job, {}))
         if said is not None:
-            inputs.write_decisions(stage, said, rows)
+            inputs.write_decisions(stage, said, rows, unreadable)
     if kind is None:
         shard = job.shard or _whole(SHARD, int(config["recipe"]["tile"]), job.inputs.each)
     else:
@@ -162,17 +165,19 @@ def _whole(rows: int, tile: int, each: int) -> int:
     return -(-rows // step) * step
 
 
-def _inputs(pipeline: Pipeline[Any], job: Job, folder: Path, rows: int) -> Iterator[Any]:
-    """Every input of a job in row order, for the pipeline's plan. Raises where one cannot be read: a plan is over all of them."""
+def _inputs(pipeline: Pipeline[Any], job: Job, folder: Path, rows: int, unreadable: set[int]) -> Iterator[Any]:
+    """Every input of a job in row order, for the pipeline's plan; the numbers of rows that cannot be read go to ``unreadable``."""
     listing = inputs.Listing(folder)
     row = 0
     while row < rows:
         entry = listing.at(row)
-        if why := inputs.changed(entry):
-            raise HeadwaterError(f"{entry.id}: {why}")
-        options = inputs.options_of(pipeline.Options, job, entry.values)
-        assert entry.source is not None
-        yield from itertools.islice(pipeline.read(Path(entry.source), options), entry.rows)
+        try:
+            for item in inputs.opened(pipeline, job, entry):
+                yield item
+                row += 1
+        except Exception:  # again when its row is made, and then told as that row's
+            pass
+        unreadable.update(range(row, entry.first + entry.rows))
         row = entry.first + entry.rows
 
 
@@ -198,7 +203,7 @@ def read(folder: Path) -> Plan:
 def _same(new: Plan, old: Plan) -> None:
     if new.hash == old.hash:
         return
-    a, b = new.job.model_dump(exclude={"out", "limits"}), old.job.model_dump(exclude={"out", "limits"})
+    a, b = (plan.job.model_dump(exclude={"out", *CHANGEABLE}) for plan in (new, old))
     differ = [key for key in a if a[key] != b[key]]
     differ += ["the model's weights"] if new.sha256 != old.sha256 else []
     told = ", ".join(differ) or "the content of its inputs"

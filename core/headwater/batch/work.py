@@ -44,6 +44,10 @@ class Broken(Exception):
     """The job cannot go on, whatever the row."""
 
 
+class Lost(Exception):
+    """This process can make nothing more, but another may."""
+
+
 class Sampling:
     """New items: for each row one of a count, or ``each`` with the properties that a table's row asks for.
 
@@ -58,8 +62,9 @@ class Sampling:
         self.wish = generator.wish(**self.knobs)  # one that the model does not know stops the job before its first row
         if self.listing:
             generator.wish(**dict.fromkeys(plan.job.inputs.columns))
-        #: Rows that one call makes: whole tiles.
+        #: Rows that one call makes: whole tiles. A part of a tile takes as much memory as all of it.
         self.together = max(1, generator.at_once // self.each)
+        self.least = max(1, generator.tile // self.each)
         self.items: dict[tuple[int, int], Any] = {}
 
     def run(self, rows: Sequence[int], folder: Path) -> list[Made]:
@@ -101,14 +106,12 @@ class Sampling:
         """The user's name for a row, else its number."""
         return str(row) if self.listing is None else self.listing.at(row).id
 
-    def finish(self, made: Sequence[Made], folder: Path) -> None:
-        """The field's own files, over all items of a shard."""
-        if not self.plan.job.files:
-            return
-        self.generator.domain.write([self.items[m.row, m.draw] for m in made], folder)
-
-    def drawn(self, made: Made) -> str:
-        return self.generator.domain.render(self.items[made.row, made.draw])
+    def finish(self, made: Sequence[Made], folder: Path) -> list[str]:
+        """The field's own files, over all items of a shard, and a fragment of the page for each."""
+        items = [self.items[m.row, m.draw] for m in made]
+        if self.plan.job.files:
+            self.generator.domain.write(items, folder)
+        return [self.generator.domain.render(x) if self.plan.shows(m.row) else "" for m, x in zip(made, items, strict=True)]
 
     def forget(self) -> None:
         self.items.clear()
@@ -125,7 +128,7 @@ class Piping:
         self.plan, self.generator, self.pipeline = plan, generator, kind()
         for verb in kind.verbs:
             generator.need(verb)  # type: ignore[arg-type]
-        self.together, self.noise = kind.together, Noise(plan.job.seed)
+        self.together, self.least, self.noise = kind.together, 0, Noise(plan.job.seed)
         self.listing = inputs.Listing(plan.folder)
         #: Whether all rows are of one source: then nothing keeps the files of several apart.
         self.single = self.listing.at(0).rows == plan.rows
@@ -140,15 +143,18 @@ class Piping:
         given: list[tuple[int, Any, inputs.Entry]] = []
         self.kept = {row: item for row, item in self.kept.items() if row >= rows[0]}
         refused: dict[int, str] = {}
+        decided = inputs.decisions(self.plan.folder, rows)
         for row in rows:
             try:
                 entry = self.listing.at(row)
                 given.append((row, self._input(row, entry), entry))
+                if decided and decided[row] is None:
+                    raise HeadwaterError("it could not be read when the job was planned; begin the job anew in another folder")
             except HeadwaterError as error:
                 refused[row] = str(error)
         if refused:
             raise Refused(refused)
-        self.pipeline.planned = inputs.decisions(self.plan.folder, rows)
+        self.pipeline.planned = {row: said for row, said in decided.items() if said is not None}
         made = []
         for _, group in groupby(given, key=lambda g: g[2].values):
             part = list(group)
@@ -178,11 +184,8 @@ class Piping:
         first, at, stream = self.reading
         self.reading = NOTHING  # until it is known that it goes on
         if first != entry.first or at > row:
-            if why := inputs.changed(entry):
-                raise HeadwaterError(why)
-            assert entry.source is not None
             first, at = entry.first, entry.first
-            stream = iter(self.pipeline.read(Path(entry.source), self._options(entry)))
+            stream = inputs.opened(self.pipeline, self.plan.job, entry)
         for item in itertools.islice(stream, row - at, row - at + 1):
             self.reading = (first, row + 1, stream)
             self.kept[row] = item
@@ -193,11 +196,11 @@ class Piping:
         """The user's name for a row."""
         return self.listing.at(row).name(row)
 
-    def finish(self, made: Sequence[Made], folder: Path) -> None:
-        """Nothing: every result wrote its own files."""
-
-    def drawn(self, made: Made) -> str:
-        return self.fragments.get((made.row, made.draw), "")
+    def finish(self, made: Sequence[Made], folder: Path) -> list[str]:
+        """The files that a shard's results make together, and fragments of the page; its other files every result wrote itself."""
+        if made and self.plan.job.files:
+            self.pipeline.finish(({"row": m.row, "draw": m.draw, **m.columns} for m in made), folder)
+        return [self.fragments.get((m.row, m.draw), "") for m in made]
 
     def forget(self) -> None:
         self.fragments.clear()

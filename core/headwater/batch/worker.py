@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from headwater.batch import plan as planning
 from headwater.batch import shards
-from headwater.batch.work import Broken, Made, Refused, Work, work_of
+from headwater.batch.work import Broken, Lost, Made, Refused, Work, work_of
 from headwater.errors import HeadwaterError
 
 #: What a task and an answer are: plain values, so that they cross to another process or machine as JSON.
@@ -27,8 +28,8 @@ Task = dict[str, Any]
 Answer = dict[str, Any]
 #: The note of the rows that are being made, in the task's staging folder.
 FLIGHT = "flight.json"
-#: What a failing disk says. It is nobody's row that is at fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+#: What a disk says that takes no more. It is nobody's row that is at fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 REASON = 300
 
 
@@ -42,6 +43,7 @@ class Worker:
         import torch
 
         self.plan = planning.read(folder)
+        self.threads = torch.get_num_threads()
         torch.set_num_threads(self.plan.job.threads)
         _bound(self.plan.job.limits.memory_gb if bounded else None)
         from headwater.generator import load
@@ -55,6 +57,12 @@ class Worker:
         self.environment = {**made["environment"], "versions": made["versions"]}
         self.together = self.plan.job.rows_in_flight or self.work.together
 
+    def leave(self) -> None:
+        """Undo what was set in this process for the job."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+
     def make(self, task: Task) -> Answer:
         """Make a shard into its staging folder, which holds nothing else; what is there then, counted and sealed.
 
@@ -63,10 +71,13 @@ class Worker:
         stage = Path(task["stage"])
         try:
             made, refused = self._rows(task, stage)
-            (stage / FLIGHT).unlink(missing_ok=True)  # from here on no row is in the air
-            made = self._files(made, refused, stage / shards.FILES)
-            self._tables(task["shard"], made, refused, stage)
+            _note(stage, self.plan.range(task["shard"]), landed=True)
+            made, drawn = self._files(made, refused, stage / shards.FILES)
+            (stage / FLIGHT).unlink()  # from here on nothing of any row is at work
+            self._tables(task["shard"], made, drawn, refused, stage)
             left = shards.seal(stage)
+        except Lost:
+            raise
         except Broken as error:
             return {"stop": str(error)}
         except OSError as error:
@@ -81,33 +92,38 @@ class Worker:
 
     def _rows(self, task: Task, stage: Path) -> tuple[list[Made], dict[int, str]]:
         rows, refused = self.plan.range(task["shard"]), {int(row): why for row, why in task.get("exclude", {}).items()}
-        attempt = _Attempt(self.work, stage, refused)
+        attempt = _Attempt(self.work, stage, refused, bool(task.get("rehearse")))
         (stage / shards.FILES).mkdir()  # not its parents: a driver that is gone left nothing to work for
         for low, high, most in task.get("careful", ()):
             attempt.fly(range(low, high), most)
         attempt.fly(rows, self.together)
+        self.together = min(self.together, attempt.most or self.together)  # what memory taught holds for the next shard, too
         return sorted(attempt.made, key=lambda m: (m.row, m.draw)), attempt.refused
 
-    def _files(self, made: list[Made], refused: dict[int, str], folder: Path) -> list[Made]:
-        """The files that a shard's results make together. Rows that cannot be written are set aside, the rest stays."""
+    def _files(self, made: list[Made], refused: dict[int, str], folder: Path) -> tuple[list[Made], list[str]]:
+        """The files that a shard's results make together, and the page's fragments. Rows that cannot be written or drawn are set
+        aside, the rest stays."""
         try:
-            self.work.finish(made, folder)
-            return made
+            return made, self._together(made, folder)
         except Exception as error:
-            _heed_disk(error, folder)
+            _heed(error, folder)
         for m in made:
-            _empty(folder)
             try:
-                self.work.finish([m], folder)
+                _rehearse(self.work, [m], folder.parent)
             except Exception as error:
-                _heed_disk(error, folder)
-                refused[m.row] = f"its files cannot be written: {reason(error, folder.parent)}"
-        _empty(folder)
+                _heed(error, folder)
+                refused[m.row] = reason(error, folder.parent)
         made = [m for m in made if m.row not in refused]
-        self.work.finish(made, folder)
-        return made
+        return made, self._together(made, folder)
 
-    def _tables(self, shard: int, made: Sequence[Made], refused: Mapping[int, str], stage: Path) -> None:
+    def _together(self, made: list[Made], folder: Path) -> list[str]:
+        """What results make together, whole beside the files that each made alone, or nothing of it."""
+        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+            drawn = self.work.finish(made, Path(fresh))
+            _merge(Path(fresh), folder)
+        return drawn
+
+    def _tables(self, shard: int, made: list[Made], drawn: list[str], refused: Mapping[int, str], stage: Path) -> None:
         import pyarrow
 
         from headwater.samples import parquet_bytes
@@ -125,17 +141,17 @@ class Worker:
                 for row, why in sorted(refused.items())
             ]
             (stage / shards.QUARANTINE).write_bytes(parquet_bytes(pyarrow.Table.from_pylist(lines)))
-        drawn = [(m, self.work.drawn(m)) for m in made if self.plan.shows(m.row)]
-        if drawn:
-            page = "\n".join(json.dumps({"row": m.row, "draw": m.draw, "problem": m.problem, "fragment": f}) for m, f in drawn)
+        if shown := [(m, fragment) for m, fragment in zip(made, drawn, strict=True) if self.plan.shows(m.row)]:
+            page = "\n".join(json.dumps({"row": m.row, "draw": m.draw, "problem": m.problem, "fragment": f}) for m, f in shown)
             (stage / shards.GALLERY).write_text(page + "\n", encoding="utf-8")
 
 
 class _Attempt:
-    """The rows of one shard while they are made."""
+    """The rows of one shard while they are made. ``rehearse``: each flight is also written and drawn on its own, because that is
+    what killed a worker when all were done."""
 
-    def __init__(self, work: Work, stage: Path, refused: dict[int, str]) -> None:
-        self.work, self.stage, self.refused = work, stage, refused
+    def __init__(self, work: Work, stage: Path, refused: dict[int, str], rehearse: bool) -> None:
+        self.work, self.stage, self.refused, self.rehearse = work, stage, refused, rehearse
         self.made: list[Made] = []
         self.done: set[int] = set(refused)
         self.most: int | None = None  # rows in flight that memory was seen to hold
@@ -150,13 +166,13 @@ class _Attempt:
 
     def _flight(self, rows: Sequence[int]) -> None:
         """Make rows in one call. Where that fails, in two; a row that fails alone is set aside."""
-        note = self.stage / f".{FLIGHT}"
-        note.write_text(json.dumps([rows[0], rows[-1] + 1]), "utf-8")
-        os.replace(note, self.stage / FLIGHT)
+        _note(self.stage, range(rows[0], rows[-1] + 1))
         folder = self.stage / "flight"
         folder.mkdir()
         try:
             made = self.work.run(rows, folder)
+            if self.rehearse:
+                _rehearse(self.work, made, self.stage)
         except Refused as error:
             shutil.rmtree(folder)
             self._set_aside(error.reasons)
@@ -167,9 +183,11 @@ class _Attempt:
             raise
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
-            _heed_disk(error, self.stage)
+            _heed(error, self.stage)
             if _exhausted(error):
-                self.most = max(1, len(rows) // 2)
+                if len(rows) <= self.work.least:
+                    raise Broken(f"the model's tile of {self.work.least} rows does not fit into memory") from None
+                self.most = max(1, len(rows) // 2, self.work.least)
                 _free_memory()
             if len(rows) == 1:
                 self._set_aside({rows[0]: reason(error, self.stage)})
@@ -177,6 +195,7 @@ class _Attempt:
             self.fly(rows, -(-len(rows) // 2))
             return
         _merge(folder, self.stage / shards.FILES)
+        shutil.rmtree(folder)
         self.made += made
         self.done.update(rows)
 
@@ -194,10 +213,23 @@ def reason(error: BaseException, stage: Path) -> str:
     return text[:REASON] if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {text}"[:REASON]
 
 
-def _heed_disk(error: Exception, place: Path) -> None:
-    """Raises :class:`Broken` where the disk failed, whatever was being written."""
-    if isinstance(error, OSError) and error.errno in DISK:
-        raise Broken(f"{error.strerror} ({error.filename or place})") from None
+def _heed(error: Exception, place: Path) -> None:
+    """Raises :class:`Broken` where the disk takes no more, whatever was being written, and :class:`Lost` where the accelerator
+    failed: whatever this process asks of it from now on fails as well."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in DISK:
+            raise Broken(f"{cause.strerror} ({cause.filename or place})") from None
+        if type(cause).__name__ == "AcceleratorError" and not _exhausted(cause):  # torch's; by name, because this imports none
+            raise Lost(" ".join(str(error).split())[:REASON]) from error
+        cause = cause.__cause__
+
+
+def _note(stage: Path, rows: range, *, landed: bool = False) -> None:
+    """Tell the driver which rows are at work: in the air, or ``landed`` and being written together."""
+    note = stage / f".{FLIGHT}"
+    note.write_text(json.dumps([rows.start, rows.stop, landed]), "utf-8")
+    os.replace(note, stage / FLIGHT)
 
 
 def _exhausted(error: BaseException) -> bool:
@@ -232,9 +264,9 @@ def _merge(folder: Path, place: Path) -> None:
             target.mkdir(exist_ok=True)
         else:
             os.replace(path, target)
-    shutil.rmtree(folder)
 
 
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
+def _rehearse(work: Work, made: list[Made], stage: Path) -> None:
+    """Write and draw results, and keep nothing of it."""
+    with tempfile.TemporaryDirectory(dir=stage) as scratch:
+        work.finish(made, Path(scratch))

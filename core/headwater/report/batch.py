@@ -121,10 +121,9 @@ def _figures(plan: Plan, lines: Mapping[int, manifest.Line]) -> str:
 
 def _drawn(plan: Plan, lines: Mapping[int, manifest.Line]) -> str:
     shown: list[dict[str, Any]] = []
-    for k in sorted(lines):
-        if shards.GALLERY in lines[k]["left"]:
-            text = (plan.folder / shards.name(shards.GALLERY, k)).read_text("utf-8")
-            shown += [json.loads(line) for line in text.splitlines()]
+    for k in _there(plan, lines, shards.GALLERY):
+        text = (plan.folder / shards.name(shards.GALLERY, k)).read_text("utf-8")
+        shown += [json.loads(line) for line in text.splitlines()]
     if not shown:
         return ""
     drawn = page.gallery([s["row"] for s in shown], [s["fragment"] for s in shown], [s["problem"] for s in shown])
@@ -145,11 +144,16 @@ def _workers(lines: Mapping[int, manifest.Line]) -> str:
     return "<h2>Made by</h2>" + page.table(("engine", "environment", "shards", "rows", "begun more than once"), cells, (2, 3, 4))
 
 
+def _there(plan: Plan, lines: Mapping[int, manifest.Line], kind: str) -> list[int]:
+    """The shards that left files of a kind. One whose files are gone does not keep the others from being shown; verify tells."""
+    return [k for k in sorted(lines) if kind in lines[k]["left"] and (plan.folder / shards.name(kind, k)).exists()]
+
+
 def _read(plan: Plan, lines: Mapping[int, manifest.Line], kind: str, columns: Sequence[str] | None) -> list[dict[str, Any]]:
     """Rows of the shards' tables of one kind; of a large job, of evenly spread shards."""
     import pyarrow.parquet
 
-    numbers = [k for k in sorted(lines) if kind in lines[k]["left"]]
+    numbers = _there(plan, lines, kind)
     most = max(1, SUMMED // plan.shard)
     step = -(-len(numbers) // most) if numbers else 1
     rows: list[dict[str, Any]] = []

@@ -29,7 +29,47 @@ def shaken(model: Any) -> Any:
 
 
 def autoregressive(space: Tokens) -> Autoregressive:
-    return shaken(Autoregressive(space, Clocked(space, width=16, layers=2, periods=(3, 2)), ordinal=True))
+    return shaken(Autoregressive(space, Clocked(space, width=16, layers=2, periods=(3, 2), recall=2), ordinal=True))
+
+
+@pytest.mark.parametrize("recall", [0, 2])
+def test_steps_and_all_at_once_agree(recall: int) -> None:
+    torch.manual_seed(0)
+    network = Clocked(Tokens(vocab=3, length=12), width=16, layers=2, periods=(3, 2), recall=recall, pooled=4).eval()
+    if network.recall:
+        nn.init.normal_(network.recall.out.weight)
+        nn.init.normal_(network.recall.nothing)
+    inputs, context = torch.randn(2, 12, 16), Context(pooled=torch.randn(2, 4))
+    whole, state, stepped = network(inputs, context), network.start(2, inputs, 12), []
+    for t in range(12):
+        out, state = network.step(inputs[:, t], state, context)
+        stepped.append(out)
+    assert torch.allclose(whole, torch.stack(stepped, dim=1), atol=1e-5)
+    moved = inputs.clone()
+    moved[:, 7] += 1
+    same = (network(moved, context) == whole).all(dim=-1)
+    assert same[:, :7].all() and not same[:, 7:].any()
+
+
+def test_what_comes_again_is_recalled() -> None:
+    """Twelve tokens at random, then once more: what no state of so few units holds is read off."""
+    from headwater.families.autoregressive import Autoregressive as Model
+
+    space, found = Tokens(vocab=17, length=25), {}
+    noise = torch.Generator().manual_seed(0)
+    for recall in (0, 2):
+        torch.manual_seed(0)
+        model = Model(space, Clocked(space, width=32, layers=2, periods=(12,), dropout=0.0, recall=recall))
+        parts = nn.ModuleDict(dict(model.parts()))
+        optimiser = torch.optim.Adam(parts.parameters(), 5e-3)
+        for _ in range(150):
+            half = torch.randint(1, 17, (64, 12, 1), generator=noise)
+            x = torch.cat([half, half, torch.zeros(64, 1, 1, dtype=torch.long)], dim=1)
+            optimiser.zero_grad()
+            model.loss("model", x, Context(), Noise(0).rows(range(64))).backward()
+            optimiser.step()
+        found[recall] = model._log_probs(x, Context(), None)[0][:, 14:24].mean().item()
+    assert found[2] > -0.5 > found[0], found
 
 
 def test_probabilities_sum_to_one() -> None:
