@@ -44,6 +44,9 @@ class Grid16(Codec[Phrase]):
 
     def __init__(self, voices: int, onsets: bool, length: int = LENGTH) -> None:
         self.onsets = onsets
+        sounding = np.arange(LOWEST, HIGHEST + 1)
+        #: The MIDI pitch of each token, 0 for the end and a rest.
+        self.pitches = np.concatenate([[0, 0], sounding, *([sounding] if onsets else [])])
         self.space = Tokens(vocab=2 + PITCHES * (1 + onsets), length=length, streams=voices)
 
     def encode(self, item: Phrase) -> Array:

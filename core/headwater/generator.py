@@ -26,6 +26,7 @@ from headwater.samples import Samples
 from headwater.spaces import Tokens
 
 if TYPE_CHECKING:
+    from headwater.constraints import Constraint
     from headwater.optimise import Optimum
     from headwater.restore.likelihoods import NoiseModel
     from headwater.restore.operators import Operator
@@ -145,6 +146,8 @@ class Generator:
         steps: int | None = None,
         start: Any | None = None,
         first: int = 0,
+        ids: Sequence[int] | None = None,
+        constraints: Sequence[Constraint | None] | None = None,
         batch_size: int | None = None,
         progress: Progress = lambda done, total: None,
         **knobs: Any,
@@ -152,6 +155,8 @@ class Generator:
         """``n`` new items (rows ``first`` to ``first + n``), all with the same knobs or each with its own of ``wishes``.
 
         ``start`` is the beginning of every item in the domain's notation (``Tokens`` only); ``batch_size`` the rows in flight.
+        With ``ids`` (below 2^63) item i is drawn by ``ids[i]`` instead of its row's number: by what it is, wherever it stands among
+        others. ``constraints`` are each item's own, in place of the codec's.
         """
         self.need("sample")
         if n < 1:
@@ -163,11 +168,15 @@ class Generator:
             self.need("infill")
         kept = None if start is None else self._prefix(start)
         noise = Noise(seed).fold("sample")
-        constraint = self.codec.constraint()
+        if ids is not None and len(ids) != n:
+            raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
+        bound = self._bound(n, constraints)
+        named = None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            steer = Steer(guidance, temperature, top_p, steps, None if constraint is None else [constraint] * len(rows))
-            keys = noise.rows(rows)
+            here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at
+            steer = Steer(guidance, temperature, top_p, steps, bound and [bound[i] for i in here.tolist()])
+            keys = noise.rows(rows if named is None else named[here])
             if kept is None:
                 return self.model.family.sample(keys, context, steer)
             every = Kept(*(t.expand(len(rows), *t.shape[1:]) for t in (kept.values, kept.mask)))
@@ -229,9 +238,11 @@ class Generator:
         guidance: float | None = None,
         temperature: float = 1.0,
         steps: int | None = None,
+        constraints: Sequence[Constraint | None] | None = None,
         **knobs: Any,
     ) -> Samples:
-        """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew."""
+        """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew. ``constraints``
+        are each item's own, in place of the codec's."""
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -239,12 +250,13 @@ class Generator:
         if keep.shape != x.shape:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
-        noise, constraint = Noise(seed).fold("infill"), self.codec.constraint()
+        noise, bound = Noise(seed).fold("infill"), self._bound(len(x), constraints)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             kept = Kept(take(x, rows).to(self.device), take(keep, rows).to(self.device))
-            bound = None if constraint is None else [constraint] * len(rows)
-            steer = Steer(guidance, temperature, steps=steps, constraints=bound)
+            steer = Steer(
+                guidance, temperature, steps=steps, constraints=bound and [bound[i] for i in rows.clamp(max=len(x) - 1).tolist()]
+            )
             return self.model.family.infill(kept, noise.rows(rows), context, steer)
 
         try:
@@ -431,6 +443,13 @@ class Generator:
         if not arrays:
             raise HeadwaterError("no items given")
         return torch.from_numpy(np.stack(arrays))
+
+    def _bound(self, n: int, constraints: Sequence[Constraint | None] | None) -> Sequence[Constraint | None] | None:
+        """The constraint of each of ``n`` items: its own, or the codec's."""
+        if constraints is not None and len(constraints) != n:
+            raise HeadwaterError(f"constraints: expected {n}, one for each item; got {len(constraints)}")
+        usual = self.codec.constraint()
+        return constraints if constraints is not None else None if usual is None else [usual] * n
 
     def _prefix(self, start: Any) -> Kept:
         space = self.model.space

@@ -16,6 +16,8 @@ from headwater.errors import HeadwaterError, PromiseBroken
 from headwater_music.codecs import HIGHEST, LOWEST, Grid16
 from headwater_music.files.piece import Piece, bar_at, sixteenths
 from headwater_music.files.spelling import name as note_name
+from headwater_music.partwriting import NoParallels
+from headwater_music.pipelines.asking import Drawing
 from headwater_music.rules import RANGES
 from headwater_music.score import TONICS, VOICES, Array, Phrase
 from headwater_music.wishes import BEATS, Wish
@@ -166,13 +168,16 @@ def shown_cells(keep: Array, length: int) -> Array:
     return mask
 
 
-def remake(
-    model: Generator, phrase: Phrase, keep: Array, seen: View, *, n: int, seed: int, temperature: float = 1.0
-) -> list[Draft]:
+def remake(model: Generator, phrase: Phrase, keep: Array, seen: View, *, n: int, seed: int, options: Drawing) -> list[Draft]:
     """``n`` candidates for the cells of a phrase that are not kept. ``keep`` (frames, voices) is of whole notes, ``seen`` the
     :func:`view` of it."""
-    mask = np.stack([shown_cells(keep[seen.low : seen.high], model.codec.space.shape[0])] * n)
-    made = model.infill([seen.phrase] * n, mask, seed=seed, wishes=[seen.wish] * n, temperature=temperature)
+    here = keep[seen.low : seen.high]
+    mask = np.stack([shown_cells(here, model.codec.space.shape[0])] * n)
+    bound = None
+    if not (options.parallels or model.model.family.finite or phrase.voices == 1):
+        assert isinstance(model.codec, Grid16)  # as the view found
+        bound = [NoParallels(model.codec, seen.phrase.pitch, here)] * n
+    made = model.infill([seen.phrase] * n, mask, seed=seed, wishes=[seen.wish] * n, temperature=options.boldness, constraints=bound)
     return [drafted(phrase, keep, seen, answer) for answer in made]
 
 

@@ -52,7 +52,10 @@ class Scored(Asking):
 class Drawing(Scored):
     """Those of tasks in which a model draws notes one after another."""
 
-    boldness: Annotated[float, Knob("the temperature of drawing: below 1 plays safe, above 1 is bolder", 0.1, 3)] = 1.0
+    boldness: Annotated[float, Knob("the temperature of drawing: below 1 plays safe, above 1 is bolder", 0.1, 3)] = 0.8
+    parallels: Annotated[
+        bool, Knob("leave parallel fifths and octaves to the model; else it writes none, where it writes from left to right")
+    ] = False
 
 
 class Source(NamedTuple):

@@ -50,7 +50,7 @@ class Continue(Pipeline[Sheet]):
             piece, keep = lengthened(given, name, options.bars)
             seen = view(model, (name, piece), keep, fermatas=False, cadence=options.cadence)
             seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, temperature=options.boldness)
+            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, options=options)
             did = f"{options.bars} bar{'s' * (options.bars > 1)} added; what came before is as given"
             yield from choose(
                 model, row, drafts, piece, task=self.name, source=name, did=did, seen=seen, new=~keep, options=options, seed=seed

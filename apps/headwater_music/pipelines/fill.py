@@ -51,7 +51,7 @@ class Fill(Pipeline[Sheet]):
                 raise HeadwaterError(f"{name}: nothing is left to be made: each note there reaches into what is kept")
             seen = view(model, (name, piece), keep)
             seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, temperature=options.boldness)
+            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, options=options)
             yield from choose(
                 model, row, drafts, piece, task=self.name, source=name, did=described(piece, bars, voices), seen=seen, new=~keep,
                 options=options, seed=seed,

@@ -85,7 +85,7 @@ class Generate(Pipeline[Wanted]):
             knobs = {k: v for k, v in asked(brief).items() if k in ("key", "density", "cadence")}
             seen = view(model, (name, piece), keep, **knobs)
             seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = [in_key(d, brief.key) for d in made_of(model, piece.phrase, seen, n, seed, options.boldness)]
+            drafts = [in_key(d, brief.key) for d in made_of(model, piece.phrase, seen, n, seed, options)]
             did = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in asked(brief).items())
             yield from choose(
                 model, row, drafts, piece, task=self.name, source=name, did=f"asked for: {did or 'nothing in particular'}",
@@ -93,12 +93,12 @@ class Generate(Pipeline[Wanted]):
             )  # fmt: skip
 
 
-def made_of(model: Generator, rests: Phrase, seen: View, n: int, seed: int, temperature: float) -> list[Draft]:
+def made_of(model: Generator, rests: Phrase, seen: View, n: int, seed: int, options: Drawing) -> list[Draft]:
     """Candidates of exactly the length of the rests: a model that infills is shown where the end is."""
     keep = np.zeros(rests.pitch.shape, np.bool_)
     if "infill" in model.verbs:
-        return remake(model, rests, keep, seen, n=n, seed=seed, temperature=temperature)
-    made = model.sample(n, seed=seed, wishes=[seen.wish] * n, temperature=temperature)
+        return remake(model, rests, keep, seen, n=n, seed=seed, options=options)
+    made = model.sample(n, seed=seed, wishes=[seen.wish] * n, temperature=options.boldness)
     return [drafted(rests, keep, seen, phrase) for phrase in made]
 
 

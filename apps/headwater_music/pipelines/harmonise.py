@@ -51,7 +51,7 @@ class Harmonise(Pipeline[Sheet]):
             seen = view(model, (name, piece), keep, key=options.key, cadence=options.cadence)
             piece = replace(piece, warnings=(*piece.warnings, *strained(piece, seen.shift)))
             seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, temperature=options.boldness)
+            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, options=options)
             did = "soprano as given; alto, tenor and bass made anew"
             yield from choose(
                 model, row, drafts, piece, task=self.name, source=name, did=did, seen=seen, new=~keep, options=options, seed=seed

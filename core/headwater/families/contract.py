@@ -163,6 +163,8 @@ class Family(ABC):
     guided: bool = False
     #: Whether ``Steer.top_p`` does: it draws tokens, or levels, from their probabilities.
     narrowed: bool = False
+    #: Whether it takes only constraints that can be laid out as tables, of few states.
+    finite: bool = False
     #: Whether the arrays given to a row are the question itself, so that training never hides them.
     needs_given: bool = False
 

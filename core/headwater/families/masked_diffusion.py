@@ -87,7 +87,7 @@ class MaskedDiffusion(Family):
     """
 
     name = "masked_diffusion"
-    stepped = guided = narrowed = True
+    stepped = guided = narrowed = finite = True
 
     def __init__(
         self,

@@ -16,12 +16,12 @@ from headwater.knobs import fields
 from headwater.model import build
 from headwater.noise import Noise
 from headwater.testing.surface_checks import OUTSIDE
-from headwater_music import Music
+from headwater_music import Music, rules
 from headwater_music.codecs import LENGTH
 from headwater_music.data import sample
 from headwater_music.files import Piece, midi, notation, read
 from headwater_music.pipelines import choice
-from headwater_music.pipelines.anew import Draft, beats, view, whole_notes
+from headwater_music.pipelines.anew import Draft, beats, remake, view, whole_notes
 from headwater_music.pipelines.asking import Asking, Source
 from headwater_music.pipelines.continuing import Continue, ContinueOptions
 from headwater_music.pipelines.fill import Fill, FillOptions
@@ -202,6 +202,23 @@ def test_every_cell_that_is_not_named_stays(models: dict[str, Generator], name: 
     for v in range(4):  # kept notes keep their length, too
         kept = [n for n in given.notes(v) if not hidden[n.start, v]]
         assert set(kept) <= set(new.notes(v))
+
+
+@pytest.mark.parametrize("kept", [(), (0,), (1, 3), (3,)])
+def test_no_voice_moves_in_parallel_with_another(models: dict[str, Generator], kept: tuple[int, ...]) -> None:
+    """A model of random weights moves all the time, and often in fifths and octaves: with the rule in no pair that it may move."""
+    phrase, keep = sample()[0].cut(0, 64), np.zeros((64, 4), np.bool_)
+    keep[:, kept] = True
+    piece = Piece(phrase)
+    seen = view(models["autoregressive"], ("a.mid", piece), keep)
+    found = {}
+    for free in (True, False):
+        options = HarmoniseOptions(boldness=3.0, parallels=free)
+        drafts = remake(models["autoregressive"], phrase, keep, seen, n=8, seed=1, options=options)
+        reports = [rules.report(draft.phrase) for draft in drafts]
+        pairs = [(a, b) for r in reports for _, a, b in (*r.fifths, *r.octaves)]
+        found[free] = sum(not (a in kept and b in kept) for a, b in pairs)
+    assert found[False] == 0 < found[True], found
 
 
 def test_notes_that_reach_into_what_is_kept_are_kept_whole() -> None:
