@@ -1,4 +1,5 @@
-"""Music: likelihoods on the benchmarks' splits in their own units, and the rules of four-part writing kept by Bach and by samples.
+"""Music: likelihoods on the benchmarks' splits in their own units, and the rules of four-part writing kept by Bach, by samples and
+by what the tasks make of given music.
 
 Units: nats a cell on grids of sixteenths (total -log p of a piece, its end included, over 4 x frames: Music Transformer's "per
 note", since it writes one token for each voice and sixteenth); nats a frame on the quarter table.
@@ -6,12 +7,14 @@ note", since it writes one token for each voice and sixteenth); nats a frame on 
     python benchmarks/music.py music/jsb_autoregressive --only likelihood
     python benchmarks/music.py music/jsb_autoregressive --checkpoint runs/music-jsb_autoregressive/checkpoint.safetensors
     python benchmarks/music.py music/jsb_autoregressive --only likelihood --test     (read once, at the end)
+    python benchmarks/music.py music/autoregressive --only harmonise keys infill speed
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,16 +25,26 @@ import numpy as np
 sys.path.append(str(Path(__file__).parent))  # PYTHONSAFEPATH leaves a program's own folder out
 from record import generator, publish, run
 
-from headwater.domain import Evaluation
+from headwater.domain import Evaluation, Pipeline
+from headwater.noise import Noise
 from headwater_music import data
-from headwater_music.memory import LONG, Memory
+from headwater_music.files import Piece
+from headwater_music.memory import LONG, Memory, shipped
 from headwater_music.metrics import METRICS
+from headwater_music.pipelines.asking import FILES, Source
+from headwater_music.pipelines.fill import Fill, FillOptions
+from headwater_music.pipelines.generate import Generate, GenerateOptions, Wanted
+from headwater_music.pipelines.harmonise import Harmonise, HarmoniseOptions
+from headwater_music.pipelines.made import Made
 from headwater_music.score import Phrase
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
 
-PARTS = ("likelihood", "rules", "samples")
+PARTS = ("likelihood", "rules", "samples", "harmonise", "keys", "infill", "speed")
+
+
+ALL = ",".join(FILES)
 
 
 def split_of(model: Generator, split: str) -> Sequence[Phrase]:
@@ -106,6 +119,81 @@ def samples(model: Generator, options: argparse.Namespace) -> Iterator[dict[str,
         yield {**row, **figures(made.items, memory), "frames": float(np.mean([p.frames for p in made.items])), "CPU s": spent}
 
 
+def melodies(split: str) -> dict[str, list[Phrase]]:
+    """The sopranos of a split: the benchmark's, in which a repeated note is one, and as far as the corpus has them with onsets."""
+    encoded = [phrase.voice(0) for _, phrase in data.bach_split()[split]]
+    return {"the benchmark's": [phrase.voice(0) for phrase in data.jsb_phrases(split)], "with onsets": encoded}
+
+
+def harmonise(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The validation sopranos harmonised, the first of eight candidates and the best by the rules; the model held to write no
+    parallels, and left to itself."""
+    for name, given in melodies("valid").items():
+        for parallels in (False, True):
+            began, raw, best = time.process_time(), [], []
+            asked = HarmoniseOptions(files="none", likelihood=False, parallels=parallels)
+            for made in run_over(model, Harmonise(), given, asked, options.seed):
+                raw.append(made.told.raw)
+                best.append(made.piece.phrase)
+            spent = round(time.process_time() - began, 1)
+            for which, phrases in (("raw", raw), (f"best of {asked.tries}", best)):
+                row = {"sopranos": name, "parallels": "as it likes" if parallels else "forbidden", "taken": which}
+                yield {**row, "pieces": len(given), **figures(phrases, shipped()), "CPU s": spent}
+
+
+def keys(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Fifty validation melodies in each of the twelve keys: in how many results every note of the soprano is the given one, by
+    pitch, onset and duration."""
+    given = melodies("valid")["with onsets"][:50]
+    for semitones in range(-6, 6):
+        moved = [phrase.transposed(semitones) for phrase in given]
+        asked = HarmoniseOptions(files="none", likelihood=False, tries=1)
+        made = list(run_over(model, Harmonise(), moved, asked, options.seed))
+        same = sum(m.piece.phrase.notes(0) == phrase.notes(0) for m, phrase in zip(made, moved, strict=True))
+        yield {
+            "semitones": semitones,
+            "melodies": len(moved),
+            "kept exactly": same,
+            "usable": sum(m.problem() is None for m in made),
+        }
+
+
+def infill(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The second third of the bars, and one voice of them, made anew: cells outside that are not what they were."""
+    given = [phrase for _, phrase in data.bach_split()["valid"]]
+    for voices in (None, "alto", "tenor bass"):
+        changed = cells = 0
+        for phrase in given:
+            first, last = phrase.bars // 3 + 1, 2 * phrase.bars // 3 + 1
+            asked = FillOptions(files="none", likelihood=False, tries=1, bars=f"{first}-{last}", voices=voices)
+            (made,) = run_over(model, Fill(), [phrase], asked, options.seed)
+            kept = ~made.told.new
+            got, cells = made.piece.phrase, cells + int(kept.sum())
+            changed += int(((got.pitch != phrase.pitch) | (got.onset != phrase.onset))[kept].sum())
+        yield {"voices": voices or "all", "pieces": len(given), "kept cells": cells, "changed": changed}
+
+
+def speed(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """CPU seconds for a hundred chorales of 16 bars without sound, and for one with every file; each with its choice of eight."""
+    for what, count, files in (
+        ("100 chorales of 16 bars, MIDI and MusicXML", 100, "midi,musicxml"),
+        ("one with all files", 1, ALL),
+    ):
+        for tries in (1, 8):
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.process_time()
+                asked = GenerateOptions(bars=16, tries=tries, files=files, likelihood=False, draws=1)
+                wanted = [(i, Wanted(f"{i}", asked)) for i in range(count)]
+                for made in Generate().run(model, wanted, Noise(options.seed), asked):
+                    made.write(Path(folder))
+                yield {"what": what, "candidates": tries, "CPU s": round(time.process_time() - began, 1)}
+
+
+def run_over(model: Generator, task: Pipeline[Any], given: Sequence[Phrase], asked: Any, seed: int) -> Iterator[Made]:
+    rows = [(i, Source(f"{i}.mid", Piece(phrase))) for i, phrase in enumerate(given)]
+    yield from task.run(model, rows, Noise(seed), asked)  # type: ignore[misc]
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a shipped model, a model folder, or with --checkpoint music/RECIPE")
@@ -126,6 +214,10 @@ def main() -> None:
         "likelihood": (likelihood, len(split_of(model, "valid"))),
         "rules": (rules, 0),
         "samples": (samples, options.n),
+        "harmonise": (harmonise, 76),
+        "keys": (keys, 600),
+        "infill": (infill, 70),
+        "speed": (speed, 100),
     }
     for part in options.only:
         measure, n = parts[part]

@@ -238,11 +238,12 @@ class Generator:
         guidance: float | None = None,
         temperature: float = 1.0,
         steps: int | None = None,
+        first: int = 0,
         constraints: Sequence[Constraint | None] | None = None,
         **knobs: Any,
     ) -> Samples:
-        """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew. ``constraints``
-        are each item's own, in place of the codec's."""
+        """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew: rows ``first``
+        and those that follow. ``constraints`` are each item's own, in place of the codec's."""
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -253,17 +254,17 @@ class Generator:
         noise, bound = Noise(seed).fold("infill"), self._bound(len(x), constraints)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            kept = Kept(take(x, rows).to(self.device), take(keep, rows).to(self.device))
-            steer = Steer(
-                guidance, temperature, steps=steps, constraints=bound and [bound[i] for i in rows.clamp(max=len(x) - 1).tolist()]
-            )
+            here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at
+            kept = Kept(x[here].to(self.device), keep[here].to(self.device))
+            steer = Steer(guidance, temperature, steps=steps, constraints=bound and [bound[i] for i in here.tolist()])
             return self.model.family.infill(kept, noise.rows(rows), context, steer)
 
+        rows = range(first, first + len(x))
         try:
-            arrays = list(self.tiles(range(len(x)), asked, draw))
+            arrays = list(self.tiles(rows, asked, draw))
         except ValueError as error:
             raise HeadwaterError(f"mask: {error}") from None
-        return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(range(len(x))), seed, self.name)
+        return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(rows), seed, self.name)
 
     @torch.no_grad()
     def restore(

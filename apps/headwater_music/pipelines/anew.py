@@ -6,8 +6,9 @@ go into the model's arrays and are taken from the source again when it answers),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from headwater_music.wishes import BEATS, Wish
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
+    from headwater.noise import Noise
 
 #: So far up and down may be transposed that what a model writes, brought back, still lies within MIDI.
 DOWN, UP = HIGHEST - 127, LOWEST - 1
@@ -168,17 +170,46 @@ def shown_cells(keep: Array, length: int) -> Array:
     return mask
 
 
-def remake(model: Generator, phrase: Phrase, keep: Array, seen: View, *, n: int, seed: int, options: Drawing) -> list[Draft]:
-    """``n`` candidates for the cells of a phrase that are not kept. ``keep`` (frames, voices) is of whole notes, ``seen`` the
-    :func:`view` of it."""
-    here = keep[seen.low : seen.high]
-    mask = np.stack([shown_cells(here, model.codec.space.shape[0])] * n)
-    bound = None
-    if not (options.parallels or model.model.family.finite or phrase.voices == 1):
-        assert isinstance(model.codec, Grid16)  # as the view found
-        bound = [NoParallels(model.codec, seen.phrase.pitch, here)] * n
-    made = model.infill([seen.phrase] * n, mask, seed=seed, wishes=[seen.wish] * n, temperature=options.boldness, constraints=bound)
-    return [drafted(phrase, keep, seen, answer) for answer in made]
+class Order(NamedTuple):
+    """What one row asks of a model: the ``piece`` with room for what is to be made, which cells of it are kept (``keep``, frames x
+    voices, whole notes), how the model is shown it, and in words what was done."""
+
+    row: int
+    source: str
+    piece: Piece
+    keep: Array
+    seen: View
+    did: str
+
+
+def remake(
+    model: Generator, orders: Sequence[Order], n: int, noise: Noise, options: Drawing
+) -> Iterator[tuple[Order, list[Draft]]]:
+    """``n`` candidates for each order's cells that are not kept. Orders whose rows follow one another are made together; what a
+    row's candidates are does not depend on that."""
+    seed, length = noise.number(), model.codec.space.shape[0]
+    for _, group in groupby(enumerate(orders), key=lambda pair: pair[1].row - pair[0]):
+        part = [order for _, order in group]
+        each = [order for order in part for _ in range(n)]
+        mask = np.stack([shown_cells(here(order), length) for order in part]).repeat(n, axis=0)
+        made = model.infill(
+            [order.seen.phrase for order in each], mask, seed=seed, first=part[0].row * n, temperature=options.boldness,
+            wishes=[order.seen.wish for order in each], constraints=_bound(model, part, n, options),
+        )  # fmt: skip
+        for i, order in enumerate(part):
+            yield order, [drafted(order.piece.phrase, order.keep, order.seen, answer) for answer in made[i * n : (i + 1) * n]]
+
+
+def here(order: Order) -> Array:
+    """Which cells of the model's view are kept."""
+    return order.keep[order.seen.low : order.seen.high]
+
+
+def _bound(model: Generator, orders: Sequence[Order], n: int, options: Drawing) -> list[NoParallels] | None:
+    codec = model.codec
+    if options.parallels or model.model.family.finite or not isinstance(codec, Grid16) or codec.space.streams == 1:
+        return None
+    return [rule for o in orders for rule in [NoParallels(codec, o.seen.phrase.pitch, here(o))] * n]
 
 
 def drafted(source: Phrase, keep: Array, seen: View, made: Phrase) -> Draft:

@@ -12,6 +12,8 @@ from headwater.knobs import Knob
 from headwater_music.files import SUFFIXES, Piece
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+#: Pieces that a model works on at once.
+TOGETHER = 8
 FILES = ("midi", "musicxml", "wav", "svg", "png", "roll")
 SOURCE = "a MusicXML (.musicxml, .mxl), MIDI or ABC file, or a folder of them"
 

@@ -14,10 +14,10 @@ from headwater.errors import HeadwaterError
 from headwater.knobs import Knob
 from headwater_music.codecs import LENGTH
 from headwater_music.files import Piece
-from headwater_music.pipelines.anew import remake, view
-from headwater_music.pipelines.asking import EXAMPLES, SOURCE, Drawing, Tries, sources
+from headwater_music.pipelines.anew import Order, view
+from headwater_music.pipelines.asking import EXAMPLES, SOURCE, TOGETHER, Drawing, Tries, sources
 from headwater_music.pipelines.asking import Source as Sheet
-from headwater_music.pipelines.made import Made, choose
+from headwater_music.pipelines.made import Made, answer
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -37,7 +37,7 @@ class Continue(Pipeline[Sheet]):
 
     name, summary = "continue", "go on from where a melody (or, with a model of chorales, four voices) ends"
     source = f"a melody, or four voices: {SOURCE}"
-    Options, verbs, model = ContinueOptions, ("infill",), "melody"
+    Options, verbs, model, together = ContinueOptions, ("infill",), "melody", TOGETHER
 
     def read(self, source: Path, options: ContinueOptions) -> Iterator[Sheet]:
         yield from sources(source, options, track=options.track)
@@ -46,15 +46,13 @@ class Continue(Pipeline[Sheet]):
         return EXAMPLES / "melody.musicxml"
 
     def run(self, model: Generator, rows: Sequence[tuple[int, Sheet]], noise: Noise, options: ContinueOptions) -> Iterator[Made]:
+        orders = []
         for row, (name, given) in rows:
             piece, keep = lengthened(given, name, options.bars)
             seen = view(model, (name, piece), keep, fermatas=False, cadence=options.cadence)
-            seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, options=options)
             did = f"{options.bars} bar{'s' * (options.bars > 1)} added; what came before is as given"
-            yield from choose(
-                model, row, drafts, piece, task=self.name, source=name, did=did, seen=seen, new=~keep, options=options, seed=seed
-            )  # fmt: skip
+            orders.append(Order(row, name, piece, keep, seen, did))
+        yield from answer(model, orders, self.name, noise, options)
 
 
 def lengthened(given: Piece, name: str, bars: int) -> tuple[Piece, Any]:

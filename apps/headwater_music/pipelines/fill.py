@@ -13,11 +13,11 @@ from headwater.domain import Pipeline
 from headwater.errors import HeadwaterError
 from headwater.knobs import Knob
 from headwater_music.files import Piece
-from headwater_music.pipelines.anew import remake, view, whole_notes
-from headwater_music.pipelines.asking import EXAMPLES, SOURCE, Drawing, sources
+from headwater_music.pipelines.anew import Order, view, whole_notes
+from headwater_music.pipelines.asking import EXAMPLES, SOURCE, TOGETHER, Drawing, sources
 from headwater_music.pipelines.asking import Source as Sheet
 from headwater_music.pipelines.choice import listed
-from headwater_music.pipelines.made import Made, choose
+from headwater_music.pipelines.made import Made, answer
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -35,7 +35,7 @@ class Fill(Pipeline[Sheet]):
 
     name, summary = "fill", "make some bars or voices anew and leave every other note as it is"
     source = f"four voices (or, with a model of melodies, one): {SOURCE}"
-    Options, verbs, model = FillOptions, ("infill",), "autoregressive"
+    Options, verbs, model, together = FillOptions, ("infill",), "autoregressive", TOGETHER
 
     def read(self, source: Path, options: FillOptions) -> Iterator[Sheet]:
         yield from sources(source, options)
@@ -44,18 +44,15 @@ class Fill(Pipeline[Sheet]):
         return EXAMPLES / "chorale.musicxml"
 
     def run(self, model: Generator, rows: Sequence[tuple[int, Sheet]], noise: Noise, options: FillOptions) -> Iterator[Made]:
+        orders = []
         for row, (name, piece) in rows:
             bars, voices = chosen_bars(piece, name, options.bars), chosen_voices(piece, name, options.voices)
             keep = kept(piece, bars, voices)
             if keep.all():
                 raise HeadwaterError(f"{name}: nothing is left to be made: each note there reaches into what is kept")
             seen = view(model, (name, piece), keep)
-            seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, options=options)
-            yield from choose(
-                model, row, drafts, piece, task=self.name, source=name, did=described(piece, bars, voices), seen=seen, new=~keep,
-                options=options, seed=seed,
-            )  # fmt: skip
+            orders.append(Order(row, name, piece, keep, seen, described(piece, bars, voices)))
+        yield from answer(model, orders, self.name, noise, options)
 
 
 def kept(piece: Piece, bars: Sequence[int], voices: Sequence[int]) -> Any:

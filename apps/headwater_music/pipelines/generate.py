@@ -17,9 +17,9 @@ from headwater_music import harmony
 from headwater_music.codecs import LENGTH
 from headwater_music.files import Piece
 from headwater_music.files.piece import TEMPO
-from headwater_music.pipelines.anew import Draft, View, drafted, remake, view
-from headwater_music.pipelines.asking import EXAMPLES, Drawing
-from headwater_music.pipelines.made import Made, choose
+from headwater_music.pipelines.anew import Draft, Order, drafted, view
+from headwater_music.pipelines.asking import EXAMPLES, TOGETHER, Drawing
+from headwater_music.pipelines.made import Made, answer, choose
 from headwater_music.score import METRES, MODES, TONICS, Phrase
 from headwater_music.wishes import Key
 
@@ -61,7 +61,7 @@ class Generate(Pipeline[Wanted]):
 
     name, summary = "generate", "new pieces by a brief: key, metre, bars, tempo, density, cadence"
     source = "a CSV table, a line for each kind of piece; columns: key, metre, bars, tempo, density, cadence, and count"
-    Options, verbs, model = GenerateOptions, ("sample",), "autoregressive"
+    Options, verbs, model, together = GenerateOptions, ("sample",), "autoregressive", TOGETHER
 
     def read(self, source: Path, options: GenerateOptions) -> Iterator[Wanted]:
         options.kinds  # noqa: B018  said before anything is made
@@ -79,27 +79,22 @@ class Generate(Pipeline[Wanted]):
         return EXAMPLES / "brief.csv"
 
     def run(self, model: Generator, rows: Sequence[tuple[int, Wanted]], noise: Noise, options: GenerateOptions) -> Iterator[Made]:
+        orders = []
         for row, (name, brief) in rows:
             piece = Piece(empty(brief, model.codec.space.shape[-1]), tempos=((0, brief.tempo or TEMPO),))
             keep = np.zeros(piece.phrase.pitch.shape, np.bool_)
             knobs = {k: v for k, v in asked(brief).items() if k in ("key", "density", "cadence")}
             seen = view(model, (name, piece), keep, **knobs)
-            seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = [in_key(d, brief.key) for d in made_of(model, piece.phrase, seen, n, seed, options)]
             did = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in asked(brief).items())
-            yield from choose(
-                model, row, drafts, piece, task=self.name, source=name, did=f"asked for: {did or 'nothing in particular'}",
-                seen=seen, new=~keep, options=options, seed=seed,
-            )  # fmt: skip
-
-
-def made_of(model: Generator, rests: Phrase, seen: View, n: int, seed: int, options: Drawing) -> list[Draft]:
-    """Candidates of exactly the length of the rests: a model that infills is shown where the end is."""
-    keep = np.zeros(rests.pitch.shape, np.bool_)
-    if "infill" in model.verbs:
-        return remake(model, rests, keep, seen, n=n, seed=seed, options=options)
-    made = model.sample(n, seed=seed, wishes=[seen.wish] * n, temperature=options.boldness)
-    return [drafted(rests, keep, seen, phrase) for phrase in made]
+            orders.append(Order(row, name, piece, keep, seen, f"asked for: {did or 'nothing in particular'}"))
+        if "infill" in model.verbs:  # one that does is shown where the end is
+            yield from answer(model, orders, self.name, noise, options, settle=in_key)
+            return
+        for order in orders:
+            seed, n = noise.fold(self.name, order.row).number(), options.draws * options.tries
+            made = model.sample(n, seed=seed, wishes=[order.seen.wish] * n, temperature=options.boldness)
+            drafts = [in_key(order, drafted(order.piece.phrase, order.keep, order.seen, phrase)) for phrase in made]
+            yield from choose(model, order, drafts, task=self.name, options=options, seed=seed)
 
 
 def room(brief: Brief) -> int:
@@ -118,9 +113,9 @@ def empty(brief: Brief, voices: int) -> Phrase:
     return Phrase(rests, rests > 0, metre=brief.metre or "4/4", tonic=TONICS[mode].index(tonic), mode=mode)
 
 
-def in_key(draft: Draft, key: str | None) -> Draft:
+def in_key(order: Order, draft: Draft) -> Draft:
     """The draft written in the key asked for, else in the one that its notes tell."""
-    if key is not None:
+    if order.seen.wish.key is not None:
         return draft
     tonic, mode = harmony.estimate_key(draft.phrase)
     return draft._replace(phrase=replace(draft.phrase, tonic=tonic, mode=mode))

@@ -12,11 +12,11 @@ import numpy as np
 from headwater.domain import Pipeline
 from headwater.knobs import Knob
 from headwater_music.files import Piece
-from headwater_music.pipelines.anew import remake, view
-from headwater_music.pipelines.asking import EXAMPLES, SOURCE, Drawing, sources
+from headwater_music.pipelines.anew import Order, view
+from headwater_music.pipelines.asking import EXAMPLES, SOURCE, TOGETHER, Drawing, sources
 from headwater_music.pipelines.asking import Source as Sheet
 from headwater_music.pipelines.choice import in_bars
-from headwater_music.pipelines.made import Made, choose
+from headwater_music.pipelines.made import Made, answer
 from headwater_music.rules import RANGES
 from headwater_music.wishes import Key
 
@@ -37,7 +37,7 @@ class Harmonise(Pipeline[Sheet]):
 
     name, summary = "harmonise", "set a melody for four voices; the melody stays exactly as it is"
     source = f"a melody: {SOURCE}"
-    Options, verbs, model = HarmoniseOptions, ("infill",), "autoregressive"
+    Options, verbs, model, together = HarmoniseOptions, ("infill",), "autoregressive", TOGETHER
 
     def read(self, source: Path, options: HarmoniseOptions) -> Iterator[Sheet]:
         yield from sources(source, options, voices=1, track=options.track)
@@ -46,16 +46,13 @@ class Harmonise(Pipeline[Sheet]):
         return EXAMPLES / "melody.musicxml"
 
     def run(self, model: Generator, rows: Sequence[tuple[int, Sheet]], noise: Noise, options: HarmoniseOptions) -> Iterator[Made]:
+        orders = []
         for row, (name, melody) in rows:
             piece, keep = with_room(melody)
             seen = view(model, (name, piece), keep, key=options.key, cadence=options.cadence)
             piece = replace(piece, warnings=(*piece.warnings, *strained(piece, seen.shift)))
-            seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            drafts = remake(model, piece.phrase, keep, seen, n=n, seed=seed, options=options)
-            did = "soprano as given; alto, tenor and bass made anew"
-            yield from choose(
-                model, row, drafts, piece, task=self.name, source=name, did=did, seen=seen, new=~keep, options=options, seed=seed
-            )  # fmt: skip
+            orders.append(Order(row, name, piece, keep, seen, "soprano as given; alto, tenor and bass made anew"))
+        yield from answer(model, orders, self.name, noise, options)
 
 
 def with_room(melody: Piece) -> tuple[Piece, Any]:

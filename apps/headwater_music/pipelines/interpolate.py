@@ -13,7 +13,7 @@ from headwater.domain import Pipeline
 from headwater.errors import HeadwaterError, MissingVerb
 from headwater.knobs import Knob
 from headwater_music.files import Piece
-from headwater_music.pipelines.anew import Draft, View, along, beats, fitted, grid, transposition
+from headwater_music.pipelines.anew import Draft, Order, View, along, beats, fitted, grid, transposition
 from headwater_music.pipelines.asking import EXAMPLES, SOURCE, Asking, Tries, sources
 from headwater_music.pipelines.asking import Source as Sheet
 from headwater_music.pipelines.made import Made, choose
@@ -62,10 +62,8 @@ class Interpolate(Pipeline[Sheet]):
             carrier = Piece(drafts[0].phrase, tempos=((0, tempo),), names=piece.names, programs=piece.programs)
             seen = View(0, len(new), shift, drafts[0].seen, Wish())
             did = f"from one passage to the other by {options.between} on the way; both ends as given"
-            yield from choose(
-                model, row, drafts, carrier, task=self.name, source=name, did=did, seen=seen, new=new, options=options,
-                seed=key.number(),
-            )  # fmt: skip
+            order = Order(row, name, carrier, ~new, seen, did)
+            yield from choose(model, order, drafts, task=self.name, options=options, seed=key.number())
 
 
 def passages(piece: Piece, name: str, most: int, options: InterpolateOptions) -> tuple[Phrase, Phrase]:

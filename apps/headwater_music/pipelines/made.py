@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from headwater_music import memory, rules
 from headwater_music.codecs import LENGTH
 from headwater_music.files import Piece, midi, notation
 from headwater_music.files.piece import bar_at, save
-from headwater_music.pipelines.anew import Draft, View, likelihoods
-from headwater_music.pipelines.asking import Asking, Scored
+from headwater_music.pipelines.anew import Draft, Order, likelihoods, remake
+from headwater_music.pipelines.asking import Asking, Drawing, Scored
 from headwater_music.pipelines.choice import best
 from headwater_music.score import Array, Phrase
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
+    from headwater.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -139,29 +140,28 @@ class Made(Result):
         return rules.problem(self.piece.phrase)
 
 
-def choose(
+def answer(
     model: Generator,
-    row: int,
-    drafts: Sequence[Draft],
-    carrier: Piece,
-    *,
+    orders: Sequence[Order],
     task: str,
-    source: str,
-    did: str,
-    seen: View,
-    new: Array,
-    options: Asking,
-    seed: int,
+    noise: Noise,
+    options: Drawing,
+    settle: Callable[[Order, Draft], Draft] = lambda order, draft: draft,
 ) -> Iterator[Made]:
-    """The results of a row: of each draw's candidates, which lie side by side in ``drafts``, the best by the rules. ``carrier`` has
-    everything but the notes."""
-    from dataclasses import replace
+    """What a model makes of orders: candidates for each, after ``settle``, and of them the best."""
+    for order, drafts in remake(model, orders, options.draws * options.tries, noise.fold(task), options):
+        seed = noise.fold(task, order.row).number()
+        yield from choose(model, order, [settle(order, draft) for draft in drafts], task=task, options=options, seed=seed)
 
+
+def choose(model: Generator, order: Order, drafts: Sequence[Draft], *, task: str, options: Asking, seed: int) -> Iterator[Made]:
+    """The results of a row: of each draw's candidates, which lie side by side in ``drafts``, the best by the rules, with all that
+    the order's piece has besides notes."""
     groups = [drafts[d * options.tries : (d + 1) * options.tries] for d in range(options.draws)]
-    taken = [group[best(group, seen.wish)] for group in groups]
-    found = (
-        likelihoods(model, taken, seen.wish, seed) if isinstance(options, Scored) and options.likelihood else [None] * len(taken)
-    )
+    taken = [group[best(group, order.seen.wish)] for group in groups]
+    asked = isinstance(options, Scored) and options.likelihood
+    found = likelihoods(model, taken, order.seen.wish, seed) if asked else [None] * len(taken)
     for draw, (group, draft, likelihood) in enumerate(zip(groups, taken, found, strict=True)):
-        told = Told(task, source, did, group[0].phrase, options.tries, draft.ended, likelihood, seen.shift, new)
-        yield Made(row=row, draw=draw, piece=replace(carrier, phrase=draft.phrase), told=told, options=options)
+        raw, new = group[0].phrase, ~order.keep
+        told = Told(task, order.source, order.did, raw, options.tries, draft.ended, likelihood, order.seen.shift, new)
+        yield Made(row=order.row, draw=draw, piece=replace(order.piece, phrase=draft.phrase), told=told, options=options)

@@ -13,7 +13,7 @@ from headwater.domain import Pipeline
 from headwater.errors import HeadwaterError
 from headwater.knobs import Knob, asked
 from headwater_music.files.piece import bar_at
-from headwater_music.pipelines.anew import drafted, grid, view
+from headwater_music.pipelines.anew import Order, drafted, grid, view
 from headwater_music.pipelines.asking import EXAMPLES, SOURCE, Scored, Tries, sources
 from headwater_music.pipelines.asking import Source as Sheet
 from headwater_music.pipelines.made import Made, choose
@@ -60,6 +60,5 @@ class Variations(Pipeline[Sheet]):
             made = model.vary([seen.phrase], strength=options.amount, seed=seed, n=n, **asked(seen.wish), **tracks)
             drafts = [drafted(piece.phrase, none, seen, phrase) for phrase in made]
             did = f"up to {100 * options.amount:.0f}% made anew"
-            yield from choose(
-                model, row, drafts, piece, task=self.name, source=name, did=did, seen=seen, new=~none, options=options, seed=seed
-            )  # fmt: skip
+            order = Order(row, name, piece, none, seen, did)
+            yield from choose(model, order, drafts, task=self.name, options=options, seed=seed)

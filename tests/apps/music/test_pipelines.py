@@ -21,7 +21,7 @@ from headwater_music.codecs import LENGTH
 from headwater_music.data import sample
 from headwater_music.files import Piece, midi, notation, read
 from headwater_music.pipelines import choice
-from headwater_music.pipelines.anew import Draft, beats, remake, view, whole_notes
+from headwater_music.pipelines.anew import Draft, Order, beats, remake, view, whole_notes
 from headwater_music.pipelines.asking import Asking, Source
 from headwater_music.pipelines.continuing import Continue, ContinueOptions
 from headwater_music.pipelines.fill import Fill, FillOptions
@@ -214,7 +214,8 @@ def test_no_voice_moves_in_parallel_with_another(models: dict[str, Generator], k
     found = {}
     for free in (True, False):
         options = HarmoniseOptions(boldness=3.0, parallels=free)
-        drafts = remake(models["autoregressive"], phrase, keep, seen, n=8, seed=1, options=options)
+        order = Order(0, "a.mid", piece, keep, seen, "")
+        ((_, drafts),) = remake(models["autoregressive"], [order], 8, Noise(1), options)
         reports = [rules.report(draft.phrase) for draft in drafts]
         pairs = [(a, b) for r in reports for _, a, b in (*r.fifths, *r.octaves)]
         found[free] = sum(not (a in kept and b in kept) for a, b in pairs)
