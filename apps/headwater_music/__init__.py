@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.domain import Array, Domain
 from headwater.recipe import Recipe
+from headwater_datasets import card
 from headwater_music import metrics, rules, wishes
 from headwater_music.codecs import CHORALE, JSB, MELODY, QUARTERS, TWO_BARS
 from headwater_music.data import BACH, JSB_CHORALES, JSB_QUARTERS
@@ -53,6 +54,7 @@ class Music(Domain[Phrase, wishes.Wish]):
     networks = {"clocked": clocked, "clocked-both": clocked_both}
     recipes = Recipe.folder(HERE / "recipes")
     datasets = {"bach": BACH, "jsb": JSB_CHORALES, "jsb_quarters": JSB_QUARTERS}
+    cards = (card("timgm6mb"),)  # the soundfont of --soundfont
     metrics = metrics.METRICS
     #: Continue, Variations and Interpolate wait for their models (melody, masked diffusion, vae).
     pipelines = (Harmonise, Fill, Generate)

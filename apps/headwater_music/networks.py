@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,20 @@ from headwater.spaces import Space
 PERIODS = (16, 12)
 
 
-#: The last state, and keys and values of all positions so far: (rows, 1, width) and (rows, positions, width) twice.
-Past = tuple[Tensor, Tensor, Tensor]
-
-
 def ticking(clocks: nn.ModuleList, periods: Sequence[int], at: Tensor) -> Tensor:
     """What each clock shows at positions ``at``, summed: (positions, width)."""
     return torch.stack([clock(at % period) for clock, period in zip(clocks, periods, strict=True)]).sum(0)
+
+
+class Past(NamedTuple):
+    """What a :class:`Recall` keeps: the last state (rows, 1, width); keys and values of all positions so far (rows, positions,
+    width); their :func:`codes` and the last row of their :func:`matches` (rows, positions)."""
+
+    state: Tensor
+    key: Tensor
+    value: Tensor
+    codes: Tensor
+    alike: Tensor
 
 
 @dataclass
@@ -35,37 +43,89 @@ class State:
 
 
 class Recall(nn.Module):
-    """What came next when it last was like this: attention of ``heads`` heads from a state to all earlier ones, reading what
-    followed each, x ← x + O Σ_{s ≤ t} softmax_s(q(h_t) · k(h_{s-1})) v(i_s) with inputs i and normed states h. So a passage that
-    comes again can be read off, as from the cache of Grave et al. (2017, https://arxiv.org/abs/1612.04426), here learnt. Before the
-    first state stands a learnt key: nothing to recall."""
+    """What came next when the same had come before: attention of ``heads`` heads from each position t to all s before it, reading
+    the input that followed there,
+
+        r_t = O Σ_{s ≤ t} softmax_s(q(h_t) · k(h_{s-1}) + b[m(t, s)]) v(i_s) + e[max_s m(t, s)],
+
+    of inputs i and normed states h, where m counts how many inputs up to i_t equal, one by one, those up to i_{s-1}: at most
+    ``LONG``. So a passage that comes again can be read off, as from the cache of Grave et al. (2017,
+    https://arxiv.org/abs/1612.04426), here with learnt weights. Before the first position stands a learnt key: nothing to recall.
+    """
+
+    #: A repetition that has gone on for so long is one.
+    LONG = 32
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.nothing = nn.Parameter(torch.zeros(1, 1, width))
+        self.bias = nn.Parameter(torch.linspace(0, 12, self.LONG + 1)[:, None].repeat(1, heads))
+        self.longest = nn.Embedding(self.LONG + 1, width)
         self.out = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.longest.weight)
 
-    def forward(self, states: Tensor, inputs: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        """States and inputs (rows, positions, width), to what they recall, and the past from there on."""
+    def forward(self, states: Tensor, inputs: Tensor, known: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """States and inputs (rows, positions, width) and the inputs' codes (rows, positions), to what is recalled (rows, positions,
+        width), and the past from there on. Behind a past, one position at a time."""
         states = F.rms_norm(states, states.shape[-1:])
-        before = self.nothing.expand(len(states), 1, -1).to(states.dtype) if past is None else self.key(past[0])
+        before = self.nothing.expand(len(states), 1, -1).to(states.dtype) if past is None else self.key(past.state)
         key = torch.cat([before, self.key(states[:, :-1])], dim=1)
-        value, query = self.value(inputs), self.query(states)
+        value = self.value(inputs)
         if past is not None:
-            key, value = torch.cat([past[1], key], dim=1), torch.cat([past[2], value], dim=1)
-        query_, key_, value_ = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
-        read = F.scaled_dot_product_attention(query_, key_, value_, is_causal=past is None)
-        return self.out(read.transpose(1, 2).flatten(2)), (states[:, -1:], key, value)
+            key, value = torch.cat([past.key, key], dim=1), torch.cat([past.value, value], dim=1)
+            known = torch.cat([past.codes, known], dim=1)
+            alike = longer(past.alike, known)[:, None]
+        else:
+            alike = matches(known)
+        here = torch.arange(alike.shape[2] - alike.shape[1], alike.shape[2], device=alike.device)
+        ahead = torch.arange(alike.shape[2], device=alike.device) > here[:, None]
+        bias = self.bias[alike].permute(0, 3, 1, 2).masked_fill(ahead, -torch.inf).to(value.dtype)
+        query, keys, values = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.query(states), key, value))
+        read = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
+        out = self.out(read.transpose(1, 2).flatten(2)) + self.longest(alike.masked_fill(ahead, 0).amax(dim=2))
+        return out, Past(states[:, -1:], key, value, known, alike[:, -1])
+
+
+@torch.no_grad()
+def codes(inputs: Tensor) -> Tensor:
+    """(rows, positions, width) to (rows, positions): a number for each input, the same for equal ones and for no others that will
+    be met. Sums of whole numbers, so the same in whatever order they are added."""
+    bits = inputs.contiguous().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[inputs.element_size()]).long()
+    odd = torch.arange(1, inputs.shape[-1] + 1, device=inputs.device) * 0x5851F42D4C957F2D | 1
+    return (bits * odd).sum(dim=-1)
+
+
+@torch.no_grad()
+def matches(known: Tensor) -> Tensor:
+    """(rows, positions) to (rows, t, s): how many codes up to the one at t equal, one by one, those up to the one at s - 1; 0 where
+    s is behind t or first.
+
+    >>> matches(torch.tensor([[1, 2, 3, 1, 2, 3]]))[0, 5]
+    tensor([0, 0, 0, 3, 0, 0])
+    """
+    rows, length = known.shape
+    alike, out = known.new_zeros(rows, 0), []
+    for t in range(length):
+        alike = longer(alike, known[:, : t + 1])
+        out.append(F.pad(alike, (0, length - t - 1)))
+    return torch.stack(out, dim=1)
+
+
+def longer(alike: Tensor, known: Tensor) -> Tensor:
+    """Matches at one position more: those before it (rows, t), and the codes up to it (rows, t + 1)."""
+    same = known[:, :-1] == known[:, -1:]  # for s from 1 to t, whether the input at s - 1 is that at t
+    return F.pad(torch.where(same, alike + 1, 0).clamp(max=Recall.LONG), (1, 0))
 
 
 class Clocked(nn.Module):
     """``layers`` gated recurrent units (Cho et al., 2014, https://arxiv.org/abs/1406.1078) of ``width`` with residual connections:
     x ← x + dropout(GRU(norm(x))). Each input also gets a learnt embedding of its position modulo each of ``periods``. Positions
     count from the beginning of the item, so what is known at one is its own number and what came before: likelihoods stay causal.
-    With ``recall`` heads, a :class:`Recall` stands before the last layer.
+    With ``recall`` heads, a :class:`Recall` stands before the last layer. ``forget`` is the share of recurrent weights that
+    training leaves out at a time (DropConnect as in AWD-LSTM, Merity et al., 2018, https://arxiv.org/abs/1708.02182).
 
     (rows, positions, width) to the same. The pooled context sets the first hidden state; sequences are not read.
     """
@@ -79,6 +139,7 @@ class Clocked(nn.Module):
         dropout: float = 0.1,
         periods: Sequence[int] = PERIODS,
         recall: int = 0,
+        forget: float = 0.0,
         pooled: int = 0,
         cells: int = 0,
         sequence: int = 0,
@@ -86,7 +147,7 @@ class Clocked(nn.Module):
         super().__init__()
         if sequence:
             raise ValueError("the clocked network cannot read a sequence of givens; use the transformer")
-        self.width, self.periods = width, tuple(periods)
+        self.width, self.periods, self.forget = width, tuple(periods), forget
         self.recall = Recall(width, recall) if recall else None
         self.clocks = nn.ModuleList([nn.Embedding(period, width) for period in self.periods])
         self.layers = nn.ModuleList([nn.GRU(width, width, batch_first=True) for _ in range(layers)])
@@ -106,16 +167,25 @@ class Clocked(nn.Module):
 
     def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         time = torch.arange(state.at, state.at + inputs.shape[1], device=inputs.device)
+        known = None if self.recall is None else codes(inputs)
         inputs = self.dropout(inputs + ticking(self.clocks, self.periods, time))
         x, after = inputs, State(state.at + inputs.shape[1], [])
         for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            if self.recall is not None and i == len(self.layers) - 1:
-                out, after.past = self.recall(x, inputs, state.past)
+            if self.recall is not None and known is not None and i == len(self.layers) - 1:
+                out, after.past = self.recall(x, inputs, known, state.past)
                 x = x + self.dropout(out)
-            out, hidden = layer(norm(x), state.hidden[i])
+            out, hidden = self._recur(layer, norm(x), state.hidden[i])
             x = x + self.dropout(out)
             after.hidden.append(hidden)
         return self.norm(x), after
+
+    def _recur(self, layer: nn.Module, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer with some of its recurrent weights left out, the same for all positions."""
+        assert isinstance(layer, nn.GRU)
+        w_in, w_hidden, b_in, b_hidden = layer.all_weights[0]
+        weights = [w_in, F.dropout(w_hidden, self.forget, self.training), b_in, b_hidden]
+        out, last = torch.gru(x, hidden, weights, True, 1, 0.0, self.training, False, True)
+        return out, last
 
     def start(self, rows: int, inputs: Tensor, length: int) -> State:
         return State(0, [])

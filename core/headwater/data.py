@@ -52,12 +52,12 @@ def read_card(folder: Path) -> DataCard:
 
 
 def cards(domains: Mapping[str, Domain[Any, Any]]) -> dict[str, DataCard]:
-    """The cards of all domains' data sets by name, those without a card left out."""
+    """The cards of all domains by name, of data sets and of what else they fetch; data sets without a card are left out."""
     found: dict[str, DataCard] = {}
     for domain in domains.values():
-        for dataset in domain.datasets.values():
-            if (dataset.card / "card.toml").is_file():
-                card = read_card(dataset.card)
+        for folder in [*(dataset.card for dataset in domain.datasets.values()), *domain.cards]:
+            if (folder / "card.toml").is_file():
+                card = read_card(folder)
                 found.setdefault(card.name, card)
     return dict(sorted(found.items()))
 

@@ -176,6 +176,7 @@ class Domain(ABC, Generic[Item, Condition]):
     networks: ClassVar[Mapping[str, Callable[..., nn.Module]]] = {}
     recipes: ClassVar[Mapping[str, Recipe]] = {}
     datasets: ClassVar[Mapping[str, Dataset[Any]]]
+    cards: ClassVar[Sequence[Path]] = ()  # folders of data cards besides those of its data sets: fetched, but not to train on
     metrics: ClassVar[Sequence[Metric]] = ()
     pipelines: ClassVar[Sequence[type[Pipeline[Any]]]] = ()
     models: ClassVar[Path | None] = None  # the folder of shipped models

@@ -52,3 +52,9 @@ def test_a_page_says_what_is_wrong() -> None:
     assert "nothing sounds in it" in Music().render(silent)
     half = Phrase(np.repeat([[72, 67, 64, 0]], 4, axis=0), np.zeros((4, 4)))
     assert "the bass is silent throughout" in Music().render(half)
+
+
+def test_the_soundfont_can_be_fetched() -> None:
+    from headwater.data import cards
+
+    assert "timgm6mb" in cards({"music": Music()})

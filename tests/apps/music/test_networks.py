@@ -62,7 +62,7 @@ def test_what_comes_again_is_recalled() -> None:
         model = Model(space, Clocked(space, width=32, layers=2, periods=(12,), dropout=0.0, recall=recall))
         parts = nn.ModuleDict(dict(model.parts()))
         optimiser = torch.optim.Adam(parts.parameters(), 5e-3)
-        for _ in range(150):
+        for _ in range(60):
             half = torch.randint(1, 17, (64, 12, 1), generator=noise)
             x = torch.cat([half, half, torch.zeros(64, 1, 1, dtype=torch.long)], dim=1)
             optimiser.zero_grad()
