@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -653,6 +654,24 @@ def test_a_lost_accelerator_ends_the_process_not_the_row(tmp_path: Path) -> None
         else:
             assert worker_.make({"shard": k, "stage": str(stage)})["quarantined"] == 0
     assert plan.shards == 2 and work.flights[1:] == [[], [4, 5, 6, 7]]
+
+
+def test_an_actor_without_a_gpu_is_not_asked_for_one(tmp_path: Path) -> None:
+    plan = planned(tmp_path, 4, 2)
+    plan = replace(plan, job=plan.job.model_copy(update={"device": "cuda"}))
+    with pytest.raises(HeadwaterError, match="--gpus-per-worker: the job's device is cuda; say how much of one each actor has"):
+        running.Where(engine="ray").open(plan, tmp_path)
+
+
+def test_a_page_of_a_job_that_lost_a_shard_shows_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headwater.report import batch as page
+
+    drive(plan := planned(tmp_path, 6, 2), Acting({4: "raise"}, 2))
+    (tmp_path / shards.name(shards.ITEMS, 1)).unlink()
+    (tmp_path / shards.name(shards.GALLERY, 0)).unlink()
+    lines = manifest.read(tmp_path)[0]
+    assert [r["row"] for r in page._read(plan, lines, shards.ITEMS, ["row"])] == [0, 1, 5]
+    assert "row 4 is poison" in page._aside(plan, lines) and "<b>5</b>" in page._drawn(plan, lines)
 
 
 def test_a_tile_that_memory_does_not_hold_is_no_rows_fault(tmp_path: Path) -> None:
