@@ -7,6 +7,7 @@ duplicates look at rows before it, and only cells of columns that the brief name
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -83,43 +84,88 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
 
 
+class Seen:
+    """Numbers of 64 bits that came before: a table with open addressing, 16 to 32 bytes each."""
+
+    def __init__(self) -> None:
+        self.table, self.count = array("Q", bytes(8 << 10)), 0
+
+    def __contains__(self, number: int) -> bool:
+        return self.table[self._place(number or 1)] != 0
+
+    def add(self, number: int) -> None:
+        place = self._place(number or 1)
+        self.count += self.table[place] == 0
+        self.table[place] = number or 1
+        if 2 * self.count > len(self.table):
+            full, self.table = self.table, array("Q", bytes(16 * len(self.table)))
+            for known in full:
+                if known:
+                    self.table[self._place(known)] = known
+
+    def _place(self, number: int) -> int:
+        """Where a number stands, or would."""
+        place = number % len(self.table)
+        while self.table[place] not in (0, number):
+            place = (place + 1) % len(self.table)
+        return place
+
+
 class Audience:
-    """The tasks of a brief over customer rows. Duplicates are known by a hash of 8 bytes a customer, so memory stays small."""
+    """The tasks of a brief over customer rows."""
 
     def __init__(self, brief: Brief, products: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.brief, self.products, self.tally = brief, products or {}, Tally()
-        self._seen: set[int] = set()
+        self._seen = Seen()
 
     def tasks(self, customers: Iterable[Mapping[str, Any]]) -> Iterator[Task | Passed]:
         """For each row in order its tasks, or why it has none; counted in ``tally``."""
         for number, values in enumerate(customers, 1):
             self.tally.rows += 1
-            for made in self._row(number, values):
+            for made in self.row(number, values, self.again(values)):
                 if isinstance(made, Task):
                     self.tally.tasks += 1
                 else:
                     self.tally.without[made.reason] += 1
                 yield made
 
-    def _row(self, number: int, values: Mapping[str, Any]) -> Iterator[Task | Passed]:
-        brief, columns = self.brief, self.brief.columns
-        customer = "" if missing(values.get(columns.key)) else str(values[columns.key]).strip()
+    def customer(self, values: Mapping[str, Any]) -> str:
+        """The customer's key, empty where it is missing."""
+        key = values.get(self.brief.columns.key)
+        return "" if missing(key) else str(key).strip()
+
+    def again(self, values: Mapping[str, Any]) -> bool:
+        """Whether this customer came before; the only thing that is kept of a row."""
+        customer, same = self.customer(values), self.brief.columns.same
         if not customer:
-            yield Passed(number, "", "", "missing", f"row {number}, {columns.key}: the customer's key is missing")
-            return
+            return False
         marks = [f"key\x1f{customer}"]
-        if columns.same and not missing(values.get(columns.same)):
-            marks.append(f"same\x1f{str(values[columns.same]).strip().casefold()}")
-        hashes = {_hash(mark) for mark in marks}
-        if hashes & self._seen:
+        if same and not missing(values.get(same)):
+            marks.append(f"same\x1f{str(values[same]).strip().casefold()}")
+        hashes = [_hash(mark) for mark in marks]
+        if any(mark in self._seen for mark in hashes):
+            return True
+        for mark in hashes:
+            self._seen.add(mark)
+        return False
+
+    def row(
+        self, number: int, values: Mapping[str, Any], again: bool = False, otherwise: Segment | None = None
+    ) -> Iterator[Task | Passed]:
+        """A row's tasks, or why it has none. ``again``: the customer came before. ``otherwise`` is the segment where no rule's
+        holds."""
+        brief, customer = self.brief, self.customer(values)
+        if not customer:
+            yield Passed(number, "", "", "missing", f"row {number}, {brief.columns.key}: the customer's key is missing")
+            return
+        if again:
             yield Passed(number, customer, "", "duplicate", "the same customer came before")
             return
-        self._seen |= hashes
         try:
             if self._tired(number, values):
                 yield Passed(number, customer, "", "cap", f"{brief.cap.recent} is at {brief.cap.most} or more")
                 return
-            yield from self._messages(number, customer, values)
+            yield from self._messages(number, customer, values, otherwise or Segment(name=""))
         except Refused as refused:
             yield Passed(number, customer, "", refused.reason, str(refused))
 
@@ -134,7 +180,7 @@ class Audience:
         except ValueError:
             raise Refused("malformed", str(number), str(cap.recent), f"expected a number of messages; got {value!r}") from None
 
-    def _messages(self, number: int, customer: str, values: Mapping[str, Any]) -> Iterator[Task | Passed]:
+    def _messages(self, number: int, customer: str, values: Mapping[str, Any], otherwise: Segment) -> Iterator[Task | Passed]:
         brief, columns = self.brief, self.brief.columns
         sent = 0
         plan: Plan | None = None
@@ -151,7 +197,7 @@ class Audience:
                 if brief.offers and offer is None:
                     yield Passed(number, customer, "", "offer", "no offer's rule holds")
                     return
-                segment = self._first(brief.segments, number, values) or Segment(name="")
+                segment = self._first(brief.segments, number, values) or otherwise
                 plan, product = self._plan(number, values, offer)
                 read = {fact.field for fact in plan.facts} | self._rule_columns()
                 fields = tuple(name for name in brief.reads if name in read and not missing(values.get(name)))
@@ -173,7 +219,8 @@ class Audience:
             )
 
     def _rule_columns(self) -> set[str]:
-        return {column for rule in self.brief.rules.values() for column in rule.columns}
+        clustered = self.brief.clusters.columns if self.brief.clusters else ()
+        return {column for rule in self.brief.rules.values() for column in rule.columns}.union(clustered)
 
     def _first(self, parts: Iterable[Any], number: int, values: Mapping[str, Any]) -> Any:
         """The first offer or segment without a rule or with one that holds."""

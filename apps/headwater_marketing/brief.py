@@ -88,6 +88,15 @@ class Segment(_Part):
     level: Literal["easy", "standard"] = "standard"
 
 
+class Clusters(_Part):
+    """Segments found by clustering ``columns`` (numbers, of columns.allow), as many as ``voices``; the first voice is for the
+    cluster that is lowest in the first column."""
+
+    columns: Annotated[list[str], Bound(min_length=1, max_length=12)]
+    voices: Annotated[list[Literal["warm", "lively", "crisp", "refined"]], Bound(min_length=2, max_length=12)]
+    level: Literal["easy", "standard"] = "standard"
+
+
 class Cap(_Part):
     """At most ``messages`` to one customer in this campaign, in the order of ``channels``; nothing to whom ``most`` messages
     went out lately, as the column ``recent`` says."""
@@ -104,7 +113,8 @@ class Cap(_Part):
 
 
 class Brief(_Part):
-    """A campaign as its file says it."""
+    """A campaign as its file says it. ``per`` says whose wording it is: each customer's own, or one for all of a segment with the
+    same offer, as far as their facts fit."""
 
     name: str
     channels: Annotated[list[Literal["sms", "push", "email", "ad", "description"]], Bound(min_length=1)]
@@ -123,6 +133,8 @@ class Brief(_Part):
     products: Products | None = None
     offers: list[Offer] = []
     segments: list[Segment] = []
+    clusters: Clusters | None = None
+    per: Literal["customer", "segment"] = "customer"
     cap: Cap = Cap()
 
     @model_validator(mode="after")
@@ -147,6 +159,8 @@ class Brief(_Part):
                 raise ValueError(f"slots.{slot}: say its kind (slots known without: {', '.join(KNOWN)})")
         if not self.said:
             raise ValueError("no facts to say: give facts, columns.facts, products.facts or an offer's facts")
+        if self.clusters and (foreign := sorted(set(self.clusters.columns) - set(self.columns.allow))):
+            raise ValueError(f"clusters.columns reads {', '.join(foreign)}, which columns.allow does not list")
         self._sold()
         list(self.rules)  # raises where one cannot be read
         return self
@@ -237,6 +251,17 @@ def parse(raw: Mapping[str, Any], where: str = "brief") -> Brief:
         raise HeadwaterError(f"{where}: {key + ': ' if key else ''}{_plain(first)}") from None
 
 
+_PARTS: Mapping[str, type[_Part]] = {
+    "columns": Columns,
+    "products": Products,
+    "offers": Offer,
+    "segments": Segment,
+    "clusters": Clusters,
+    "cap": Cap,
+    "slots": SlotWish,
+}
+
+
 def _plain(error: Any) -> str:
     """pydantic's complaint in our words."""
     if error["type"] == "missing":
@@ -244,8 +269,7 @@ def _plain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known: Any = Brief
         for part in error["loc"][:-1]:
-            fields = {"columns": Columns, "products": Products, "offers": Offer, "segments": Segment, "cap": Cap, "slots": SlotWish}
-            known = fields.get(str(part), known)
+            known = _PARTS.get(str(part), known)
         return f"is not a key of a brief; known here: {', '.join(known.model_fields)}"
     text = error["msg"].removeprefix("Value error, ")
     return text if error["type"] == "value_error" else f"{text[:1].lower()}{text[1:]}; got {error['input']!r}"

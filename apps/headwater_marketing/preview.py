@@ -35,9 +35,18 @@ def _box(style: str, *inner: str) -> str:
     return f'<div style="{style}">{"".join(inner)}</div>'
 
 
+def escaped(text: str) -> str:
+    """Text as HTML. An address is shown, and is none to whatever follows addresses.
+
+    >>> escaped("<b> https://a.example")
+    '&lt;b&gt; https&#58;//a.example'
+    """
+    return html.escape(text).replace(":", "&#58;")
+
+
 def _span(text: str, style: str = "", tag: str = "div") -> str:
-    """A box of text: the one place where text becomes HTML."""
-    return f'<{tag} dir="auto" style="{style}">{html.escape(text)}</{tag}>'
+    """A box of text."""
+    return f'<{tag} dir="auto" style="{style}">{escaped(text)}</{tag}>'
 
 
 def _fact(record: Record, name: str, otherwise: str) -> str:

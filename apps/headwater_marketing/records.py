@@ -1,32 +1,36 @@
-"""A finished message with its history, and the files it goes into: a CSV a sending system takes, and an audit log.
+"""A finished message with its history, and its row in the CSV that a sending system takes.
 
-The audit answers "why did this person get this sentence" from the row alone: which offer and segment rules fired, which facts came
-from which columns, which lines or model wrote it, under which seed.
+The history answers "why did this person get this sentence" from the row alone: which offer and segment rules fired, which facts
+came from which columns, which lines or model wrote it, under which seed.
 """
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from headwater_marketing.audience import Task
-from headwater_marketing.channels import Channel
-from headwater_marketing.plan import Message
+from headwater_marketing.audience import Passed, Task
+from headwater_marketing.channels import CHANNELS, Channel
+from headwater_marketing.plan import Fact, Message, Plan, Reason, Slot
 
+#: Reasons that are faults of a row; the others (consent, duplicate, cap, offer, alike) are what the brief asks for.
+REFUSALS: tuple[str, ...] = get_args(Reason)
 #: What starts a formula in a spreadsheet (OWASP, CSV injection; ASVS 1.2.10), also in full width.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One message: the task it came from, the final texts, the copy with placeholders, who wrote it (``"templates"`` or a
-    model's name), its lines where templates wrote it, the seed."""
+    """One message: the task it came from (with the facts that it states, and why others are left out), the final texts, the copy
+    with placeholders, who wrote it (``"templates"``, a model's name, or both), its lines where templates wrote them, the seed.
+
+    ``assigned``: whether it is the variant that this customer is sent; ``score``: the model's log-likelihood of its lines in nats,
+    given what was asked; ``borrowed``: of its ``texts``, how many are the templates'; ``tries``: how often its lines were drawn;
+    ``rejected``: what drafts were thrown away for."""
 
     task: Task
     channel: Channel
@@ -35,6 +39,20 @@ class Record:
     source: str
     seed: int
     lines: tuple[str, ...] = ()
+    assigned: bool = True
+    score: float | None = None
+    borrowed: int = 0
+    tries: int = 1
+    rejected: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> int:
+        return sum(len(texts) for texts in self.message.values())
+
+    @property
+    def text(self) -> str:
+        """All of it, part by part."""
+        return "\n".join(text for part in self.channel.parts for text in self.message.get(part.name, ()))
 
     def why(self) -> str:
         """Why this person got this message, in a sentence."""
@@ -44,18 +62,23 @@ class Record:
         facts = ", ".join(f"{f.slot.name} {f.text!r} from {f.field or 'the plan'}" for f in task.plan.facts)
         return (
             f"Row {task.row}, customer {task.customer!r}, consents to {task.channel}; {offer} and {segment} hold, so the voice is "
-            f"{task.voice}/{task.level}; variant {task.variant}; facts: {facts or 'none'}; written by {self.source}, "
-            f"seed {self.seed}."
+            f"{task.voice}/{task.level}; variant {task.variant}{'' if self.assigned else ' (not the one sent)'}; "
+            f"facts: {facts or 'none'}; written by {self.source}, seed {self.seed}."
         )
 
-    def audit(self) -> dict[str, Any]:
-        """The history as plain values."""
+    def plain(self) -> dict[str, Any]:
+        """The history as plain columns; what has parts of its own is JSON. :func:`of` reads it."""
         task = self.task
         return {
-            "row": task.row,
+            "status": "written",
             "customer": task.customer,
             "channel": task.channel,
             "variant": task.variant,
+            "assigned": self.assigned,
+            "text": self.text,
+            "facts": _json({f.slot.name: {"text": f.text, "from": f.field, "kind": f.slot.kind} for f in task.plan.facts}),
+            "fields": ", ".join(task.fields),
+            "left_out": _json(task.plan.left_out),
             "offer": task.offer,
             "offer_rule": task.offer_rule,
             "segment": task.segment,
@@ -63,16 +86,49 @@ class Record:
             "voice": task.voice,
             "level": task.level,
             "product": task.product,
-            "facts": {fact.slot.name: {"text": fact.text, "from": fact.field} for fact in task.plan.facts},
-            "left_out": dict(task.plan.left_out),
-            "fields": list(task.fields),
-            "written_by": self.source,
-            "lines": list(self.lines),
+            "score": self.score,
+            "violations": "",  # the validator found none, or there would be no record
+            "rejected": "; ".join(self.rejected),
+            "model": self.source,
+            "lines": ", ".join(self.lines),
+            "texts": self.texts,
+            "borrowed": self.borrowed,
+            "tries": self.tries,
             "seed": self.seed,
-            "copy": {part: list(texts) for part, texts in self.copy.items()},
-            "text": {part: list(texts) for part, texts in self.message.items()},
+            "parts": _json({part: list(texts) for part, texts in self.message.items()}),
+            "copy": _json({part: list(texts) for part, texts in self.copy.items()}),
+            "reason": "",
             "why": self.why(),
         }
+
+
+def passed(row: Passed) -> dict[str, Any]:
+    """The plain columns of a row without a message."""
+    status = "refused" if row.reason in REFUSALS else "passed"
+    return {"status": status, "customer": row.customer, "channel": row.channel, "reason": row.reason, "why": row.words}
+
+
+def of(plain: Mapping[str, Any]) -> Record:
+    """The record of its plain columns; of its facts what outputs read."""
+    facts, left_out = json.loads(plain["facts"]), json.loads(plain["left_out"])
+    told = tuple(Fact(Slot(name, fact["kind"]), fact["text"], fact["from"]) for name, fact in facts.items())
+    task = Task(
+        plain["row"],
+        plain["customer"],
+        plain["channel"],
+        plain["variant"],
+        Plan(str(plain["row"]), told, left_out),
+        offer=plain["offer"],
+        segment=plain["segment"],
+        product=plain["product"],
+    )
+    channel = CHANNELS[plain["channel"]]
+    parts, copy = ({k: tuple(v) for k, v in json.loads(plain[name]).items()} for name in ("parts", "copy"))
+    return Record(task, channel, parts, copy, plain["model"], plain["seed"], assigned=plain["assigned"])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(dict(value), ensure_ascii=False)
 
 
 def cell(text: str) -> str:
@@ -113,25 +169,3 @@ def body_html(record: Record) -> str:
         text = link.sub(lambda found: f'<a href="{found.group()}">{found.group()}</a>', html.escape(paragraph))
         paragraphs.append("<p>" + text.replace("\n", "<br>") + "</p>")
     return "".join(paragraphs)
-
-
-def write_csv(records: Iterable[Record], channel: Channel, path: Path) -> int:
-    """One channel's messages as UTF-8 CSV, every cell in quotation marks, lines ending in CR LF (RFC 4180); returns the number."""
-    count = 0
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-        writer.writerow(columns(channel))
-        for record in records:
-            writer.writerow(cells(record))
-            count += 1
-    return count
-
-
-def write_audit(entries: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """One JSON object a line; returns the number."""
-    count = 0
-    with open(path, "w", encoding="utf-8") as file:
-        for entry in entries:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            count += 1
-    return count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,17 @@ def _bad_line(path: Path) -> str | None:
 
 def keyed(path: Path, key: str, columns: Sequence[str]) -> Mapping[str, dict[str, Any]]:
     """A product table by its key, in memory. Raises :class:`HeadwaterError` for an empty or repeated key."""
+    return by_key(rows(path, list(dict.fromkeys([key, *columns]))), key, str(path))
+
+
+def by_key(table: Iterable[Mapping[str, Any]], key: str, where: str) -> Mapping[str, dict[str, Any]]:
+    """The rows of a product table by its key; see :func:`keyed`."""
     found: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(rows(path, list(dict.fromkeys([key, *columns]))), 1):
+    for number, row in enumerate(table, 1):
         name = str(row[key] if row[key] is not None else "").strip()
         if not name:
-            raise HeadwaterError(f"{path}: row {number} has no {key}")
+            raise HeadwaterError(f"{where}: row {number} has no {key}")
         if name in found:
-            raise HeadwaterError(f"{path}: row {number} repeats the {key} {name!r}; each product once")
-        found[name] = row
+            raise HeadwaterError(f"{where}: row {number} repeats the {key} {name!r}; each product once")
+        found[name] = dict(row)
     return found

@@ -60,7 +60,7 @@ def write(plan: Plan, channel: Channel, policy: Policy, voice: str = "warm", lev
         copy = pen.message()
         if copy is None:
             continue
-        message = _finished(copy, wanted, channel, policy)
+        message = finished(copy, wanted, channel, policy)
         faults = list(judge(message, needed if dice is None else plan, channel, policy))
         if not faults:
             return Written(copy, message, tuple(pen.used), draws if dice else 0)
@@ -79,7 +79,8 @@ def _refusal(plan: Plan, faults: Sequence[Violation]) -> Refused:
     return Refused("policy", plan.row, field, f"{faults[0].part or 'message'}: {faults[0].kind}: {faults[0].words}")
 
 
-def _finished(copy: Message, plan: Plan, channel: Channel, policy: Policy) -> Message:
+def finished(copy: Message, plan: Plan, channel: Channel, policy: Policy) -> Message:
+    """Copy with its facts and the channel's legal text. Raises ``ValueError`` as :func:`~headwater_marketing.facts.fill` does."""
     message = {name: tuple(fill(text, plan) for text in texts) for name, texts in copy.items()}
     legal = policy.legal.get(channel.name, "")
     if legal and channel.legal:
@@ -109,6 +110,7 @@ class _Pen:
         permitted = _permitted(policy.banned, policy.claims, channel.name, deal)
         self.lines = [line for line in permitted if line.slots <= self.names] + _own_sentences(plan)
         self.used: list[str] = []
+        self.weights: dict[str, float] = {}  # by line
         texts = "".join(fact.text for fact in plan.facts) + policy.legal.get(channel.name, "")
         self.gsm = channel.name == "sms" and all(c in GSM_BASIC or c in GSM_EXTENSION for c in texts)
 
@@ -149,8 +151,11 @@ class _Pen:
         return len(text)
 
     def _weight(self, line: Line) -> float:
-        long = self._width(shortest(line.tree, self._width)) if self.pressed else 0
-        return (1.0, 0.04, 0.04, 1e-5)[line.rank(self.voice, self.level)] * math.exp(-0.03 * self.pressed * long)
+        if line.name not in self.weights:
+            long = self._width(shortest(line.tree, self._width)) if self.pressed else 0
+            own = (1.0, 0.04, 0.04, 1e-5)[line.rank(self.voice, self.level)]
+            self.weights[line.name] = own * math.exp(-0.03 * self.pressed * long)
+        return self.weights[line.name]
 
     def _plainness(self, line: Line) -> tuple[int, int]:
         return line.rank(self.voice, self.level), self._width(shortest(line.tree, self._width))

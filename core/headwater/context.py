@@ -24,20 +24,22 @@ from headwater.spaces import Grid, Space, Tokens
 class Context:
     """What a network is told: ``pooled`` (rows, width) for the whole item; ``cells`` on the item's own cells, (rows, channels,
     *size) for ``Grid`` and (rows, length, channels) for ``Tokens``; ``sequence`` (rows, tokens, width) with its ``mask`` (rows,
-    tokens), True where there is a token. ``null`` is the same context with every field absent, for guidance."""
+    tokens), True where there is a token. ``null`` is the same context with every field absent, for guidance. ``below`` is what the
+    model is told whose latent this one learns, where it reads arrays."""
 
     pooled: Tensor | None = None
     cells: Tensor | None = None
     sequence: Tensor | None = None
     mask: Tensor | None = None
     null: Context | None = None
+    below: Context | None = None
 
     def __getitem__(self, index: slice | Tensor) -> Context:
         def take(t: Tensor | None) -> Tensor | None:
             return None if t is None else t[index]
 
-        null = None if self.null is None else self.null[index]
-        return Context(take(self.pooled), take(self.cells), take(self.sequence), take(self.mask), null)
+        null, below = (None if c is None else c[index] for c in (self.null, self.below))
+        return Context(take(self.pooled), take(self.cells), take(self.sequence), take(self.mask), null, below)
 
     def doubled(self) -> Context:
         """The rows with their condition, then the same rows with none: one network call serves guidance."""
@@ -157,6 +159,7 @@ class Conditioner(nn.Module):
     def __init__(self, fields: Sequence[Field], space: Space, width: int = 128) -> None:
         super().__init__()
         self.fields, self.space, self.width = tuple(fields), space, width
+        self.embedded = self.fields  # all of them, but where some are for another model
         self.scalars = [f for f in fields if f.kind != "given"]
         self.numbers = [i for i, f in enumerate(self.scalars) if f.kind in ("number", "integer")]
         self.register_buffer("mean", torch.zeros(len(self.scalars)))
@@ -186,11 +189,11 @@ class Conditioner(nn.Module):
     @property
     def cells_width(self) -> int:
         """The channels of ``Context.cells``, 0 where there are none: each field's own and its presence."""
-        return sum(_spec(f).size + 1 for f in self.fields if f.kind == "given" and _spec(f).kind == "cells")
+        return sum(_spec(f).size + 1 for f in self.embedded if f.kind == "given" and _spec(f).kind == "cells")
 
     @property
     def sequence_width(self) -> int:
-        return self.width if any(f.kind == "given" and _spec(f).kind == "sequence" for f in self.fields) else 0
+        return self.width if any(f.kind == "given" and _spec(f).kind == "sequence" for f in self.embedded) else 0
 
     def fit(self, values: Tensor) -> None:
         """Take mean and standard deviation of each number from labelled rows (rows, scalars); NaN is absent."""
@@ -203,7 +206,7 @@ class Conditioner(nn.Module):
     def forward(self, conditions: Conditions) -> Context:
         pooled = self._pooled(conditions.values) if self.scalars else None
         cells, sequences, masks = [], [], []
-        for f in self.fields:
+        for f in self.embedded:
             if f.kind != "given":
                 continue
             value, present = conditions.given[f.name]

@@ -119,6 +119,10 @@ class Result(ABC):
     def record(self) -> dict[str, Any]:
         """Plain columns for ``items.parquet``."""
 
+    def columns_shown(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a page tells beside the drawing: of :meth:`record` what a reader wants, unless said otherwise all."""
+        return record
+
     def problem(self) -> str | None:
         """Why the result cannot be used, in words a user understands; None if it can."""
         return None

@@ -6,7 +6,7 @@ A recipe that names an ``autoencoder`` makes a model of two: its family learns t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +95,11 @@ def build(
         raise HeadwaterError(f"recipe for {recipe.family}: given: no array field of the condition is named {sorted(unknown)[0]!r}")
     known = [f for f in fields if (f.name in recipe.given if f.kind == "given" else recipe.labels != 0)]
     try:
-        conditioner = Conditioner(known, space, recipe.condition_width)
-        inside = learnt_space(recipe, space, known, autoencoder)
+        above = [f for f in known if autoencoder is None or f not in passed_on(autoencoder)]
+        conditioner = Conditioner(above, space, recipe.condition_width)
+        if autoencoder is not None and len(above) < len(known):
+            conditioner = PassingOn(above, space, recipe.condition_width, known, autoencoder.conditioner)
+        inside = learnt_space(recipe, space, above, autoencoder)
         lives = FAMILIES[recipe.family][2]
         if not isinstance(inside, lives):
             raise ValueError(f"lives on {' and '.join(kind.__name__ for kind in lives)}, not on {inside}")
@@ -110,6 +113,30 @@ def build(
     except (TypeError, ValueError) as error:
         raise HeadwaterError(f"recipe for {recipe.family}: {error}") from error
     return Model(made, conditioner, recipe, autoencoder)
+
+
+def passed_on(autoencoder: Model) -> list[Field]:
+    """The array fields that a model over this one's latent takes for this one alone."""
+    return [f for f in autoencoder.conditioner.fields if f.kind == "given"]
+
+
+class PassingOn(Conditioner):
+    """The conditioner of a model over another's latent, ``below``: the context of its own fields, ``above``, and beside it what
+    arrays tell the other one, whose knobs stay absent: they are in its latent."""
+
+    def __init__(self, above: Sequence[Field], space: Space, width: int, fields: Sequence[Field], below: Conditioner) -> None:
+        super().__init__(above, space, width)
+        self.fields = tuple(fields)
+        self._below = (below,)  # in a tuple: no part of this one
+
+    def forward(self, conditions: Conditions) -> Context:
+        below = self._below[0]
+        arrays = {f.name: conditions.given[f.name] for f in below.fields if f.kind == "given" and f.name in conditions.given}
+        knobs = torch.full((len(conditions), len(below.scalars)), torch.nan, device=conditions.values.device)
+        nothing = SimpleNamespace(**dict.fromkeys((f.name for f in below.fields), None))
+        absent = Conditions.of(below.fields, [nothing] * len(conditions), self.space).to(knobs.device).given
+        arrays = {**absent, **arrays}  # those that the recipe above does not name
+        return replace(super().forward(conditions), below=below(Conditions(knobs, arrays)))
 
 
 def learnt_space(recipe: Recipe, space: Space, fields: Sequence[Field], autoencoder: Model | None) -> Space:

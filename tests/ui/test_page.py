@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from headwater.report.page import Chapter, Shown, chapters_page, results_page, text
+from headwater.report.page import Chapter, Outcome, Shown, chapters_page, results_page, text
 from headwater.samples import Samples
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "plugin"))
@@ -71,9 +71,10 @@ def test_a_page_reads_on_light_and_dark(scheme: Any, page: Page, run: Path) -> N
 
 def test_text_from_data_never_becomes_markup(page: Page, tmp_path: Path) -> None:
     evil = "<img src=x onerror=\"document.title='planted'\"><script>document.title='planted'</script>"
-    shown = Shown(0, 1, {evil: evil}, evil, f"<p>{text(evil)}</p>")
+    made = Outcome()
+    made.add(Shown(0, 1, {evil: evil}, evil, f"<p>{text(evil)}</p>"))
     file = tmp_path / "index.html"
-    file.write_text(results_page(Words(), evil, evil, [shown], [], tmp_path, [(evil, evil, evil)]), encoding="utf-8")
+    file.write_text(results_page(Words(), evil, evil, made, [], tmp_path, [(evil, evil, evil)]), encoding="utf-8")
     page.goto(file.as_uri())
     assert "planted" not in page.title() or "<img" in page.title()
     assert page.locator("img, main script").count() == 0

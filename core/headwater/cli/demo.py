@@ -89,6 +89,6 @@ def piped(domain: Domain[Any, Any], kind: Any, stage: Path) -> Chapter:
     source = pipeline.example()
     if not source.exists():
         raise HeadwaterError(f"{domain.name} {kind.name}: its packaged example is missing ({source.name}); install Headwater again")
-    shown = pipelines.perform(domain, pipeline, source, stage / place, options={}, example=True, seed=SEED)
-    body = "".join(page.result(s) for s in shown[:2])
+    made = pipelines.perform(domain, pipeline, source, stage / place, options={}, example=True, seed=SEED)
+    body = "".join(page.result(s) for s in made.shown[:2])
     return Chapter(f"{domain.name}: {kind.name}", kind.summary, f"{place}/{PAGE}", body)

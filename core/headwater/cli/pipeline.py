@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,8 @@ from headwater.cli import flags, terminal
 from headwater.cli.domain import model_name, open_model
 from headwater.domain import Domain, Pipeline
 from headwater.errors import HeadwaterError
-from headwater.report.page import ITEMS, PAGE, Shown
+from headwater.report.items import Table
+from headwater.report.page import ITEMS, PAGE, SHOWN, Outcome, Shown
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -44,13 +45,12 @@ def build(domain: Domain[Any, Any], kind: type[Pipeline[Any]]) -> Callable[..., 
         path = pipeline.example() if input_source is None else input_source
         if not path.exists():
             raise HeadwaterError(f"SOURCE: no such file or folder: {path}")
-        results = perform(domain, pipeline, path, out, model=model, seed=seed, device=device, options=options, example=example)
-        bad = [r for r in results if r.problem]
-        facts = {"page": out / PAGE, "folder": out, "n": len(results), "not_usable": len(bad), "seed": seed}
-        line = f"{domain.name} {kind.name}: {len(results)} result{'s' * (len(results) != 1)}"
-        line += f", {len(bad)} not usable" if bad else ""
+        made = perform(domain, pipeline, path, out, model=model, seed=seed, device=device, options=options, example=example)
+        facts = {"page": out / PAGE, "folder": out, "n": made.count, "not_usable": len(made.bad), "seed": seed}
+        line = f"{domain.name} {kind.name}: {made.count} result{'s' * (made.count != 1)}"
+        line += f", {len(made.bad)} not usable" if made.bad else ""
         terminal.tell(f"{line}, {terminal.seconds(began)}", out / PAGE, facts=facts, as_json=json)
-        if bad:
+        if made.bad:
             raise typer.Exit(QUARANTINED)
 
     return flags.signed(
@@ -69,8 +69,8 @@ def perform(
     device: str = "cpu",
     options: dict[str, Any],
     example: bool = False,
-) -> list[Shown]:
-    """Run a pipeline into a run folder; the results as its page shows them."""
+) -> Outcome:
+    """Run a pipeline into a run folder; what came of it, as its page shows it."""
     from headwater.knobs import fields, fill
     from headwater.report import page
     from headwater.report import run as folder
@@ -82,8 +82,8 @@ def perform(
         generator = open_model(domain, name, first, device)
         for verb in others:
             generator.need(verb)  # type: ignore[arg-type]
-        shown = list(_results(pipeline, generator, source, chosen, seed, stage))
-        if not shown:
+        made = _made(pipeline, generator, source, chosen, seed, stage)
+        if not made.count:
             raise HeadwaterError("SOURCE: nothing to work on was found in it")
         settings = {f.name: getattr(chosen, f.name) for f in fields(pipeline.Options) if f.kind != "given"}
         values = {
@@ -96,26 +96,25 @@ def perform(
         head = f"headwater {domain.name} {pipeline.name}" + ("" if example else " SOURCE")
         facts = [("model", generator.name, ""), ("seed", str(seed), "")]
         facts += [(k.replace("_", " "), page.plain(v), "") for k, v in settings.items() if v is not None]
-        _write(shown, stage)
-        whole = page.results_page(domain, pipeline.name, pipeline.summary, shown, folder.files(stage), stage, facts)
+        whole = page.results_page(domain, pipeline.name, pipeline.summary, made, folder.files(stage), stage, facts)
         (stage / PAGE).write_text(whole, encoding="utf-8")
         record = {
             "pipeline": pipeline.name,
             "source": folder.source_record(source),
-            "n": len(shown),
+            "n": made.count,
             "seed": seed,
             "options": settings,
         }
         folder.close(stage, {"command": flags.words(head, values, {"device": "cpu"}), **folder.made_by(generator), **record})
-    return shown
+    return made
 
 
-def _results(pipeline: Pipeline[Any], generator: Generator, source: Path, options: Any, seed: int, stage: Path) -> Iterator[Shown]:
+def _made(pipeline: Pipeline[Any], generator: Generator, source: Path, options: Any, seed: int, stage: Path) -> Outcome:
     """Rows as many at once as the pipeline likes, written before the next are read: memory holds these carriers, whatever the
     source."""
     from headwater.noise import Noise
 
-    noise = Noise(seed)
+    noise, made, table = Noise(seed), Outcome(), Table(stage / ITEMS)
     with terminal.Bar(pipeline.name, at_once=True):
         said = pipeline.plan(pipeline.read(source, options), options)
         decisions = None if said is None else iter(said)
@@ -124,18 +123,11 @@ def _results(pipeline: Pipeline[Any], generator: Generator, source: Path, option
             pipeline.planned = {} if decisions is None else {row: next(decisions) for row, _ in rows}
             for result in pipeline.run(generator, rows, noise, options):
                 result.write(stage)
-                yield Shown(result.row, result.draw, result.record(), result.problem(), result.render())
-
-
-def _write(results: list[Shown], stage: Path) -> None:
-    """``items.parquet``: one row a result."""
-    import pyarrow
-
-    from headwater.samples import parquet_bytes
-
-    names = list(dict.fromkeys(name for r in results for name in r.record))
-    rows = [
-        {"row": r.row, "draw": r.draw, "valid": r.problem is None, "why_not": r.problem, **{k: r.record.get(k) for k in names}}
-        for r in results
-    ]
-    (stage / ITEMS).write_bytes(parquet_bytes(pyarrow.Table.from_pylist(rows)))
+                record, problem = result.record(), result.problem()
+                fragment = result.render() if made.count < SHOWN else ""
+                made.add(Shown(result.row, result.draw, result.columns_shown(record), problem, fragment))
+                table.add({"row": result.row, "draw": result.draw, "valid": problem is None, "why_not": problem, **record})
+        table.close()
+        if made.count:
+            pipeline.finish(table.rows(), stage)
+    return made

@@ -32,8 +32,9 @@ class Latent(Family):
 
     The prior learns u = (z - mean) / std, z ~ q(z | x) = μ(x) + σ(x)ε: draws of the posterior, not its means, so that where the
     decoder was trained to read noise the prior learns noise (Vahdat et al., 2021, https://arxiv.org/abs/2106.05931). The context is
-    the prior's alone; the autoencoder reads ``blank(rows)``, the context of rows that ask for nothing. It has the players of its
-    prior, and these verbs: ``sample``; ``vary``, the prior's or a turn towards noise; ``score`` where the prior has one.
+    the prior's alone; the autoencoder reads ``context.below`` or, where there is none, ``blank(rows)``, the context of rows that
+    ask for nothing. It has the players of its prior, and these verbs: ``sample``; ``vary``, the prior's or a turn towards noise;
+    ``score`` where the prior has one.
 
     Over the latent the prior is steered by guidance, temperature and steps; the decoder by temperature, top_p and constraints.
     """
@@ -72,48 +73,52 @@ class Latent(Family):
 
     # --- training -------------------------------------------------------------------------------------------------
 
+    def told(self, context: Context | None, rows: int) -> Context:
+        """What the autoencoder reads."""
+        return self.blank(rows) if context is None or context.below is None else context.below
+
     @torch.no_grad()
-    def latents(self, x: Tensor, noise: Noise) -> Tensor:
+    def latents(self, x: Tensor, noise: Noise, context: Context | None = None) -> Tensor:
         """A draw of q(z | x) for each row, standardised."""
-        mean, log_std = self.autoencoder.posterior(x, self.blank(x.shape[0]))
+        mean, log_std = self.autoencoder.posterior(x, self.told(context, x.shape[0]))
         u: Tensor = self.standard(mean + log_std.exp() * noise.normal(*mean.shape[1:]).to(mean.device))
         return u
 
     @torch.no_grad()
     def begin(self, x: Tensor, context: Context, noise: Noise) -> None:
         """Take the scale of the latents, then let the prior begin on them."""
-        z = self.standard.back(self.latents(x, noise.fold("latent")))
+        z = self.standard.back(self.latents(x, noise.fold("latent"), context))
         self.standard.fit(z)
         self.prior.begin(self.standard(z), context, noise)
 
     def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
-        return self.prior.loss(player, self.latents(batch, noise.fold("latent")), context, noise)
+        return self.prior.loss(player, self.latents(batch, noise.fold("latent"), context), context, noise)
 
     def monitor(self, x: Tensor, context: Context, noise: Noise) -> Mapping[str, float]:
-        return self.prior.monitor(self.latents(x, noise.fold("latent")), context, noise)
+        return self.prior.monitor(self.latents(x, noise.fold("latent"), context), context, noise)
 
     # --- verbs ----------------------------------------------------------------------------------------------------
 
-    def _write(self, u: Tensor, noise: Noise, steer: Steer) -> Tensor:
+    def _write(self, u: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Items of standardised latents."""
         how = replace(steer, guidance=1.0, steps=None)
-        return self.autoencoder.decode(self.standard.back(u), noise.fold("decode"), self.blank(u.shape[0]), how)
+        return self.autoencoder.decode(self.standard.back(u), noise.fold("decode"), self.told(context, u.shape[0]), how)
 
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        return self._write(self.prior.sample(noise.fold("prior"), context, _inner(steer)), noise, steer)
+        return self._write(self.prior.sample(noise.fold("prior"), context, _inner(steer)), noise, context, steer)
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """The prior's neighbours of the item's latent; of a prior that knows none, √(1 - s²) u + s ε."""
         if strength <= 0:
             return x
-        u = self.latents(x, noise.fold("posterior"))
+        u = self.latents(x, noise.fold("posterior"), context)
         if "vary" in self.prior.verbs:
             u = self.prior.vary(u, strength, noise.fold("prior"), context, _inner(steer))
         else:
             u = turned(u, noise.fold("turn").normal(*u.shape[1:]).to(u.device), strength)
-        return self._write(u, noise, steer)
+        return self._write(u, noise, context, steer)
 
     @torch.no_grad()
     def score(self, x: Tensor, noise: Noise, context: Context, draws: int | None = None) -> Likelihood:
@@ -122,8 +127,8 @@ class Latent(Family):
         for likelihood. Over a prior that estimates log p(z) it is an estimate. Unless said, 32 draws; 8 where each is costly."""
         if isinstance(self.space, Tokens):
             x = x[:, : int(self.buckets(x).max())]
-        blank = self.blank(x.shape[0])
-        mean, log_std = self.autoencoder.posterior(x, blank)
+        told = self.told(context, x.shape[0])
+        mean, log_std = self.autoencoder.posterior(x, told)
         draws, terms = draws or (8 if isinstance(self.prior, Diffusion | Flow) else 32), []
         for k in range(draws):
             keys = noise.fold("draw", k)
@@ -132,7 +137,7 @@ class Latent(Family):
             prior = self._prior_score(self.standard(z), keys.fold("prior"), context)
             log_q = (-0.5 * normal.double().square() - log_std.double() - 0.5 * math.log(2 * math.pi)).sum(1)
             log_p = prior.value.double() - self.standard.std.double().log().sum()
-            terms.append(self.autoencoder.decoder.log_prob(x, z, blank).double() + log_p - log_q)
+            terms.append(self.autoencoder.decoder.log_prob(x, z, told).double() + log_p - log_q)
         log_w = torch.stack(terms)
         kind: Literal["bound", "estimate"] = "estimate" if prior.kind == "estimate" else "bound"
         if prior.stderr is not None:
@@ -162,13 +167,13 @@ class Latent(Family):
     @torch.no_grad()
     def encode(self, x: Tensor, context: Context) -> Tensor:
         """Of the mean of q(z | x)."""
-        u: Tensor = self.standard(self.autoencoder.encode(x, self.blank(x.shape[0])))
+        u: Tensor = self.standard(self.autoencoder.encode(x, self.told(context, x.shape[0])))
         return u if self.prior.latent is None else self.prior.encode(u, context)
 
     @torch.no_grad()
     def decode(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         u = z if self.prior.latent is None else self.prior.decode(z, noise.fold("prior"), context, _inner(steer))
-        return self._write(u, noise, steer)
+        return self._write(u, noise, context, steer)
 
 
 def _inner(steer: Steer) -> Steer:

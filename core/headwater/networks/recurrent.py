@@ -41,8 +41,8 @@ class Recurrent(nn.Module):
 
 class RecurrentReader(nn.Module):
     """An item to ``features`` numbers: ``layers`` GRUs of ``width`` units over the item with its end, as many over it backwards,
-    and a linear map of where both arrive. What stands behind the end changes nothing. The pooled context and given cells are added
-    to the inputs; sequences are not read."""
+    and a linear map of where both arrive. What stands behind the end changes nothing. The pooled context, given cells and the mean
+    of a given sequence are added to the inputs."""
 
     def __init__(
         self,
@@ -57,11 +57,10 @@ class RecurrentReader(nn.Module):
         sequence: int = 0,
     ) -> None:
         super().__init__()
-        if sequence:
-            raise ValueError("the recurrent network cannot read a sequence of givens; use the transformer")
         self.embed = nn.ModuleList([nn.Embedding(v, width) for v in space.vocabs])
         self.pooled = nn.Linear(pooled, width) if pooled else None
         self.cells = nn.Linear(cells, width) if cells else None
+        self.told = nn.Linear(sequence, width) if sequence else None
         within = dropout if layers > 1 else 0.0
         self.forwards = nn.GRU(width, width, layers, batch_first=True, dropout=within)
         self.backwards = nn.GRU(width, width, layers, batch_first=True, dropout=within)
@@ -74,6 +73,10 @@ class RecurrentReader(nn.Module):
             inputs = inputs + self.pooled(context.pooled)[:, None]
         if self.cells is not None and context.cells is not None:
             inputs = inputs + self.cells(context.cells[:, : x.shape[1]])
+        if self.told is not None and context.sequence is not None and context.mask is not None:
+            here = context.mask[..., None]
+            mean = (context.sequence * here).sum(dim=1) / here.sum(dim=1).clamp(min=1)
+            inputs = inputs + self.told(mean)[:, None]
         # The position of the end, or the last one of an item that fills its space.
         last = (x != 0).any(dim=2).long().cumprod(dim=1).sum(dim=1).clamp(max=x.shape[1] - 1)[:, None, None]
         at = torch.arange(x.shape[1], device=x.device)[:, None]

@@ -64,17 +64,22 @@ class Block(nn.Module):
         out: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return out
 
-    def cross(self, x: Tensor, context: Context) -> Tensor:
-        if self.query is None or context.sequence is None or context.mask is None:
-            return x
-        assert self.norm_cross is not None and self.key_value is not None and self.out_cross is not None
+    def keys(self, context: Context) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Keys, values and mask of the given sequence, None where there is none to read: the same for every position."""
+        if self.key_value is None or context.sequence is None or context.mask is None:
+            return None
         key, value = self.key_value(context.sequence).chunk(2, dim=-1)
         # A row without tokens attends to its first, padded, one: its output is defined and learnt like any other.
         mask = context.mask.clone()
         mask[:, 0] |= ~context.mask.any(dim=1)
-        read = F.scaled_dot_product_attention(
-            self.split(self.query(self.norm_cross(x))), self.split(key), self.split(value), attn_mask=mask[:, None, None, :]
-        )
+        return self.split(key), self.split(value), mask[:, None, None, :]
+
+    def cross(self, x: Tensor, told: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+        if told is None:
+            return x
+        assert self.norm_cross is not None and self.query is not None and self.out_cross is not None
+        key, value, mask = told
+        read = F.scaled_dot_product_attention(self.split(self.query(self.norm_cross(x))), key, value, attn_mask=mask)
         out: Tensor = x + self.out_cross(read.transpose(1, 2).flatten(2))
         return out
 
@@ -90,7 +95,7 @@ class Block(nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
         x = x + self.dropout(self.out(read.transpose(1, 2).flatten(2)))
-        return self.feed(self.cross(x, context))
+        return self.feed(self.cross(x, self.keys(context)))
 
 
 def unit(x: Tensor, smallest: Tensor) -> Tensor:
@@ -126,6 +131,7 @@ class Drawing:
         self.qkv = torch.stack([*turning, value.reshape(width, width)])
         self.out, self.up, self.down = laid(block.out.weight), laid(block.up.weight, block.norm2), laid(block.down.weight)
         self.past = self.qkv.new_zeros(2, rows * heads, 0, width // heads)
+        self.told: tuple[Tensor, Tensor, Tensor] | None = None
 
     def widen(self, more: int) -> None:
         self.past = F.pad(self.past, (0, 0, 0, more))
@@ -140,7 +146,9 @@ class Drawing:
         weight = torch.baddbmm(unseen, qkv[0, :, None], keys.transpose(1, 2)).softmax(dim=-1)
         x = x.addmm_(torch.bmm(weight, values).view(rows, width), self.out)
         if self.block.query is not None:
-            x = self.block.cross(x[:, None], context)[:, 0]
+            if at == 0:
+                self.told = self.block.keys(context)  # once for all positions
+            x = self.block.cross(x[:, None], self.told)[:, 0]
         hidden = self.block.activation(torch.addmm(self.block.up.bias, unit(x, smallest), self.up))
         return x.addmm_(hidden, self.down).add_(self.block.down.bias)
 

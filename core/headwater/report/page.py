@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -318,28 +318,43 @@ class Shown:
     fragment: str
 
 
+@dataclass
+class Outcome:
+    """What a pipeline made: how many results, which of them cannot be used and why, and the first, which its page draws."""
+
+    count: int = 0
+    bad: list[tuple[int, str]] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+
+    def add(self, result: Shown) -> None:
+        self.count += 1
+        if result.problem is not None:
+            self.bad.append((result.row, result.problem))
+        if len(self.shown) < SHOWN:
+            self.shown.append(result)
+
+
 def results_page(
     domain: Domain[Any, Any],
     name: str,
     summary: str,
-    results: Sequence[Shown],
+    made: Outcome,
     names: Sequence[str],
     folder: Path,
     facts: Sequence[tuple[str, str, str]],
 ) -> str:
-    """The page of a pipeline: every result drawn, with its columns, and the files. ``facts`` are model, seed and options."""
-    bad = sum(r.problem is not None for r in results)
-    counts = [("results", f"{len(results):,}", f"{bad:,} not usable" if bad else "")]
+    """The page of a pipeline: the first results drawn, with their columns, and the files. ``facts`` are model, seed and options."""
+    bad = len(made.bad)
+    counts = [("results", f"{made.count:,}", f"{bad:,} not usable" if bad else "")]
     title = f"{domain.name.capitalize()}, {name}"
-    reasons = reason_table([r.row for r in results], [r.problem for r in results])
-    shown = results[:SHOWN]
+    reasons = reason_table([row for row, _ in made.bad], [why for _, why in made.bad])
     return document(
         title,
         f"{domain.name} · {name}",
         heading(title, summary[:1].upper() + summary[1:], domain.notice, [*counts, *facts])
-        + (f"<h2>Not usable<small>{_of(bad, len(results))}</small></h2>{reasons}" if reasons else "")
-        + f"<h2>Results<small>{_of(len(shown), len(results))}</small></h2>"
-        + "".join(map(result, shown))
+        + (f"<h2>Not usable<small>{_of(bad, made.count)}</small></h2>{reasons}" if reasons else "")
+        + f"<h2>Results<small>{_of(len(made.shown), made.count)}</small></h2>"
+        + "".join(map(result, made.shown))
         + f"<h2>Files</h2>{listing(names, folder)}",
     )
 

@@ -8,11 +8,11 @@ import json
 
 import pytest
 
-from headwater_marketing import preview
+from headwater_marketing import outputs, preview
 from headwater_marketing.audience import Task
 from headwater_marketing.channels import CHANNELS
 from headwater_marketing.plan import Fact, Plan, Slot
-from headwater_marketing.records import FORMULA, Record, body_html, cell, cells, columns, write_audit, write_csv
+from headwater_marketing.records import FORMULA, Record, body_html, cell, cells, columns, of
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=y>'
 
@@ -74,25 +74,24 @@ def test_no_cell_is_a_formula(start):
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_csv_reads_back(channel, tmp_path):
     texts = ["=1+1", 'a,"b"\r\nc', "tea"]
-    records = [_record(channel, text) for text in texts]
-    assert write_csv(records, CHANNELS[channel], tmp_path / "out.csv") == 3
-    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+    plain = [{"row": 3, "draw": 0, **_record(channel, text).plain()} for text in texts]
+    spare = plain[0] | {"assigned": False}
+    assert [path.name for path in outputs.write([*plain, spare], tmp_path)] == ["audit.jsonl", f"{channel}.csv"]
+    with open(tmp_path / f"{channel}.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == columns(CHANNELS[channel]) and rows[1:] == [cells(record) for record in records]
+    assert rows[0] == columns(CHANNELS[channel]) and rows[1:] == [cells(_record(channel, text)) for text in texts]
+    assert [cells(of(line)) for line in plain] == rows[1:]
     assert all(len(row) == len(rows[0]) and not any(c.startswith(FORMULA) for c in row) for row in rows)
-    first = (tmp_path / "out.csv").read_bytes()
-    write_csv(records, CHANNELS[channel], tmp_path / "out.csv")
-    assert first == (tmp_path / "out.csv").read_bytes()
+    first = (tmp_path / f"{channel}.csv").read_bytes()
+    outputs.write(plain, tmp_path)
+    assert first == (tmp_path / f"{channel}.csv").read_bytes()
 
 
 def test_the_audit_says_why(tmp_path):
     record = _record("sms", "tea", "C7")
-    assert write_audit([record.audit(), record.audit()], tmp_path / "a.jsonl") == 2
-    entry = json.loads((tmp_path / "a.jsonl").read_text("utf-8").splitlines()[1])
-    assert (
-        entry["facts"]["product"] == {"text": "tea", "from": "t"}
-        and entry["left_out"] == {"name": EVIL}
-        and entry["lines"] == ["offer.1"]
-    )
+    outputs.write([{"row": 2, "draw": 0, **record.plain()}], tmp_path)
+    entry = json.loads((tmp_path / outputs.AUDIT).read_text("utf-8"))
+    assert entry["facts"]["product"] == {"text": "tea", "from": "t", "kind": "name"}
+    assert entry["left_out"] == {"name": EVIL} and entry["lines"] == "offer.1" and entry["fields"] == "tenure"
     for words in ("Row 3", "'C7'", "tenure >= 12", "product 'tea' from t", "templates", "seed 7", "variant 1"):
         assert words in entry["why"]

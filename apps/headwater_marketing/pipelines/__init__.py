@@ -1,0 +1,1 @@
+"""Tasks on a company's own tables."""

@@ -1,0 +1,321 @@
+"""From a task to a message that may be sent: a plan of lines, a model's words for each, a judge, and a way out.
+
+Templates write the message first. That settles which line states which facts, and is a message that has passed the validator. Then
+a model is asked for each line, its facts as placeholders under a constraint; a line replaces the template's only where the whole
+message, facts filled in and legal text behind, still passes. What fails is drawn again, and stays the template's in the end. So at
+every moment there is a message that may be sent, whoever the model is; where not even templates find one, the row is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+from headwater_marketing import asks, templates
+from headwater_marketing.audience import Passed, Task
+from headwater_marketing.channels import Channel
+from headwater_marketing.plan import Fact, Message, Plan, Policy, Refused
+from headwater_marketing.records import Record
+from headwater_marketing.validator import Violation, admit, judge
+
+if TYPE_CHECKING:
+    from headwater.constraints import Constraint
+    from headwater.generator import Generator
+    from headwater_marketing.codecs import Words
+
+ATTEMPTS = 4  # draws of a line before the template's stays
+ROUNDS = 6  # whole messages before a variant is given up as too like another
+STEPS = 32  # in which masked diffusion unhides a text, several words in each
+REASONS = 5  # of rejected drafts, told
+TEMPLATES = "templates"
+
+
+@dataclass(frozen=True)
+class Order:
+    """A message to write: its task, channel and policy; ``key``, all that its wording is drawn by besides the seed; ``rules``, the
+    columns that offers and segments were chosen by."""
+
+    task: Task
+    channel: Channel
+    policy: Policy
+    key: str
+    rules: frozenset[str] = frozenset()
+
+
+@dataclass
+class Line:
+    """One text of a message: which, the template's words for it, what a model is asked, its constraint, and what it said."""
+
+    part: str
+    place: int
+    text: str
+    ask: asks.Ask
+    rule: Constraint | None
+    said: str | None = None
+    open: bool = True
+
+
+@dataclass
+class Draft:
+    """A message in the making: ``copy`` always passes the validator."""
+
+    order: Order
+    variant: int
+    key: str
+    plan: Plan  # what it is judged by
+    copy: dict[str, list[str]]
+    template: tuple[str, ...]
+    lines: list[Line] = field(default_factory=list)
+    tries: int = 0
+    rejected: list[str] = field(default_factory=list)
+    score: float | None = None
+
+    def message(self, copy: Message) -> Message:
+        return templates.finished(copy, self.plan, self.order.channel, self.order.policy)
+
+    def take(self, texts: Mapping[tuple[str, int], str]) -> None:
+        """Put in what a model said, all of it or, where that fails, each line that does not break the message."""
+        lines = [line for line in self.lines if (line.part, line.place) in texts]
+        for chosen in (lines, *([line] for line in lines if len(lines) > 1)):
+            if not all(line.open for line in chosen):
+                continue  # taken with the others
+            copy = {part: list(said) for part, said in self.copy.items()}
+            for line in chosen:
+                copy[line.part][line.place] = texts[line.part, line.place]
+            if faults := self._faults(copy):
+                if len(chosen) == 1:
+                    self.rejected += [fault for fault in faults if fault not in self.rejected]
+                continue
+            self.copy = copy
+            for line in chosen:
+                line.said, line.open = texts[line.part, line.place], False
+
+    def _faults(self, copy: Message) -> list[str]:
+        try:
+            found: Sequence[Violation] = judge(self.message(copy), self.plan, self.order.channel, self.order.policy)
+        except ValueError as error:  # a placeholder without a fact
+            return [f"leftover: {error}"]
+        return [f"{fault.kind}: {fault.words}" for fault in found]
+
+
+class Author:
+    """A model that writes lines, whatever its family: autoregressive models and decoders write under each line's constraint; masked
+    diffusion is only told the facts, and the judge sees to the rest."""
+
+    def __init__(self, model: Generator, seed: int, boldness: float) -> None:
+        model.need("sample")
+        self.model, self.seed, self.boldness = model, seed, boldness
+        self.name, self.codec = model.name, cast("Words", model.codec)
+
+    def rule(self, ask: asks.Ask, plan: Plan, order: Order) -> Constraint | None:
+        """The constraint of a line of a message with these facts. Raises ``ValueError`` where no text can hold the line's, or the
+        model has no names for them."""
+        from headwater_marketing.constraint import Wording
+
+        asks.told(ask)
+        if self.model.model.family.finite:  # tables of several facts over thousands of words cost seconds a text
+            return None
+        channel, part = order.channel, str(ask.part)
+        return Wording(
+            self.codec,
+            ask,
+            {fact.slot.name: fact.text for fact in plan.facts},
+            channel.part(part),
+            order.policy,
+            legal=order.policy.legal.get(channel.name, "") if part == channel.legal else "",
+            between="\n\n" if channel.name == "email" else " ",
+            held=frozenset(word for fact in plan.facts for word in (fact.slot.name, fact.slot.kind)),
+        )
+
+    def write(self, lines: Sequence[tuple[Draft, Line]], attempt: int) -> list[str]:
+        """A text for each line, drawn by what it is for, wherever it stands among others."""
+        names = [f"{draft.key}\x1f{line.part}\x1f{line.place}\x1f{attempt}" for draft, line in lines]
+        made = self.model.sample(
+            len(lines),
+            seed=self.seed,
+            ids=[number(name) for name in names],
+            wishes=[self._wish(line) for _, line in lines],
+            constraints=[line.rule for _, line in lines],
+            steps=STEPS if self.model.model.family.finite else None,
+            temperature=self.boldness,
+        )
+        return [asks.named(copy.text, line.ask).strip() for copy, (_, line) in zip(made, lines, strict=True)]
+
+    def score(self, drafts: Sequence[Draft]) -> None:
+        """Give each draft the log-likelihood of what the model wrote of it; none where a text would not fit if it were spelled as
+        training texts are."""
+        lines = [(draft, line) for draft in drafts for line in draft.lines if line.said is not None]
+        if "score" not in self.model.verbs or not lines:
+            return
+        items = [asks.Copy(_ours(line), line.ask) for _, line in lines]
+        long = {id(draft) for (draft, _), item in zip(lines, items, strict=True) if not self._holds(item)}
+        kept = [(draft, line, item) for (draft, line), item in zip(lines, items, strict=True) if id(draft) not in long]
+        if kept:
+            found = self.model.score([k[2] for k in kept], seed=self.seed, wishes=[self._wish(k[1]) for k in kept])
+            for (draft, _, _), value in zip(kept, found.value.tolist(), strict=True):
+                draft.score = (draft.score or 0.0) + value
+
+    def _holds(self, item: asks.Copy) -> bool:
+        try:
+            self.codec.encode(item)
+        except ValueError:
+            return False
+        return True
+
+    def _wish(self, line: Line) -> asks.Wish:
+        return asks.wish(line.ask, min(asks.own_length(line.text), 1000))
+
+
+class Writer:
+    """Writes orders, all of a call together: a message depends on its own order alone. ``author`` None: templates alone.
+
+    Variants of a message differ in at least the share ``apart`` of their pairs of words; see :func:`apart`."""
+
+    def __init__(self, author: Author | None, seed: int, *, apart: float = 0.3) -> None:
+        self.author, self.seed, self.floor = author, seed, apart
+
+    def write(self, orders: Sequence[Order], variants: int) -> list[list[Record | Passed]]:
+        """For each order a record a variant, or why there is none."""
+        kept: list[list[Draft]] = [[] for _ in orders]
+        missing: list[list[Passed]] = [[] for _ in orders]
+        pending = [(i, v) for i in range(len(orders)) for v in range(variants)]
+        for turn in range(ROUNDS):
+            drafts = {}
+            for i, v in pending:
+                try:
+                    drafts[i, v] = self._begin(orders[i], v, turn)
+                except Refused as refused:
+                    missing[i].append(_passed(orders[i].task, refused.reason, str(refused)))
+            self._compose(list(drafts.values()))
+            pending = []
+            for (i, v), draft in drafts.items():
+                if all(apart(draft.copy, other.copy) >= self.floor for other in kept[i]):
+                    kept[i].append(draft)
+                else:
+                    pending.append((i, v))
+        for i, v in pending:
+            missing[i].append(
+                _passed(orders[i].task, "alike", f"variant {v}: no wording found that differs enough from the others")
+            )
+        if self.author:
+            self.author.score([draft for drafts in kept for draft in drafts])
+        return [self._answer(order, *found) for order, *found in zip(orders, kept, missing, strict=True)]  # type: ignore[arg-type]
+
+    def _answer(self, order: Order, kept: list[Draft], missing: list[Passed]) -> list[Record | Passed]:
+        """Where not all variants are there, a customer gets the first that is; a refusal is told once."""
+        kept.sort(key=lambda draft: draft.variant)
+        if not kept:
+            return [missing[0]]
+        there = [draft.variant for draft in kept]
+        sent = order.task.variant if order.task.variant in there else there[0]
+        return [*(self._record(draft, sent) for draft in kept), *missing]
+
+    def _begin(self, order: Order, variant: int, turn: int) -> Draft:
+        """A draft in the templates' words. Raises :class:`Refused` where those find none."""
+        task, channel = order.task, order.channel
+        key = f"{self.seed}\x1f{order.key}\x1f{channel.name}\x1f{variant}\x1f{turn}"
+        written = templates.write(task.plan, channel, order.policy, task.voice, task.level, key)
+        plan = admit(task.plan, order.policy).only(lambda fact: channel.takes(fact.slot.kind))
+        if not written.draws:
+            plan = plan.only(lambda fact: fact.slot.least > 0)
+        draft = Draft(order, variant, key, plan, {part: list(texts) for part, texts in written.copy.items()}, written.lines)
+        if self.author:
+            for part, wanted in asks.asks(written.copy, plan, channel.name, task.voice, task.level).items():
+                for place, ask in enumerate(wanted):
+                    line = Line(part, place, written.copy[part][place], ask, None)
+                    try:
+                        line.rule = self.author.rule(ask, plan, order)
+                    except ValueError:
+                        line.open = False
+                    draft.lines.append(line)
+        return draft
+
+    def _compose(self, drafts: Sequence[Draft]) -> None:
+        """Ask the model for the lines of all drafts at once, and again for those that failed."""
+        for attempt in range(ATTEMPTS if self.author else 0):
+            lines = [(draft, line) for draft in drafts for line in draft.lines if line.open]
+            if not lines:
+                return
+            assert self.author is not None
+            answers: dict[int, dict[tuple[str, int], str]] = {}
+            for (draft, line), text in zip(lines, self.author.write(lines, attempt), strict=True):
+                answers.setdefault(id(draft), {})[line.part, line.place] = text
+            for draft in drafts:
+                if id(draft) in answers:
+                    draft.tries += 1
+                    draft.take(answers[id(draft)])
+
+    def _record(self, draft: Draft, sent: int) -> Record:
+        task, order = draft.order.task, draft.order
+        said = sum(line.said is not None for line in draft.lines)
+        total = sum(map(len, draft.copy.values()))
+        names = {name for texts in draft.copy.values() for text in texts for name in asks.PLACEHOLDER.findall(text)}
+        copy = {part: tuple(texts) for part, texts in draft.copy.items()}
+        used, rest = draft.plan.only(lambda f: f.slot.name in names), task.plan.only(lambda f: f.slot.name not in names)
+        left_out = {**draft.plan.left_out, **{f.field or f.slot.name: _why_not(f, draft) for f in rest.facts}}
+        silent = {f.field for f in rest.facts} - {f.field for f in used.facts} - order.rules
+        sources = ([self.author.name] if self.author and said else []) + ([TEMPLATES] if said < total else [])
+        return Record(
+            replace(
+                task,
+                variant=draft.variant,
+                plan=replace(used, left_out=left_out),
+                fields=tuple(name for name in task.fields if name not in silent),
+            ),
+            order.channel,
+            draft.message(copy),
+            copy,
+            " and ".join(sources),
+            self.seed,
+            draft.template if said < total else (),
+            assigned=draft.variant == sent,
+            score=None if draft.score is None else round(draft.score, 2),
+            borrowed=total - said,
+            tries=max(1, draft.tries),
+            rejected=tuple(draft.rejected[:REASONS]),
+        )
+
+
+def _why_not(fact: Fact, draft: Draft) -> str:
+    if not draft.order.channel.takes(fact.slot.kind):
+        return f"{draft.order.channel.name} states no {fact.slot.kind}"
+    return "no room, or no words, for it in this message"
+
+
+def _ours(line: Line) -> str:
+    """What the model said, in the placeholders of its vocabulary."""
+    ours = asks.spoken(line.ask.slots)
+    return asks.PLACEHOLDER.sub(lambda found: "{" + ours.get(found[1], found[1]) + "}", line.said or "")
+
+
+def _passed(task: Task, reason: str, words: str) -> Passed:
+    return Passed(task.row, task.customer, task.channel, reason, words)
+
+
+def number(name: str) -> int:
+    """A name as a number below 2^63."""
+    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest(), "big") >> 1
+
+
+def apart(a: Message, b: Message) -> float:
+    """How far two texts with placeholders are apart: the share of their neighbouring pairs of words that only one of them has.
+
+    >>> apart({"text": ["Meet {product} today"]}, {"text": ["Meet {product} today"]})
+    0.0
+    >>> apart({"text": ["Meet {product} today"]}, {"text": ["{product}, yours for {price}"]})
+    1.0
+    """
+    first, second = _pairs(a), _pairs(b)
+    return 1 - len(first & second) / len(first | second) if first | second else 0.0
+
+
+def _pairs(copy: Message) -> set[tuple[str, str, str]]:
+    found = set()
+    for part, texts in copy.items():
+        for text in texts:
+            words = ["", *re.findall(r"\{\w+\}|[\w'’]+", text.casefold()), ""]
+            found |= {(part, *pair) for pair in zip(words, words[1:], strict=False)}
+    return found
