@@ -13,11 +13,15 @@ note", since it writes one token for each voice and sixteenth); nats a frame on 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import itertools
 import math
+import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +39,7 @@ from headwater.domain import Evaluation, Pipeline
 from headwater.families.autoregressive import draw
 from headwater.noise import Noise
 from headwater_music import data
-from headwater_music.files import Piece
+from headwater_music.files import Piece, midi, notation, read
 from headwater_music.memory import LONG, Memory, shipped
 from headwater_music.metrics import METRICS
 from headwater_music.pipelines.asking import FILES, Source
@@ -48,7 +52,7 @@ from headwater_music.score import Phrase
 if TYPE_CHECKING:
     from headwater.generator import Generator
 
-PARTS = ("likelihood", "rules", "samples", "harmonise", "keys", "infill", "speed", "alto")
+PARTS = ("likelihood", "rules", "samples", "harmonise", "keys", "infill", "speed", "alto", "files")
 
 
 ALL = ",".join(FILES)
@@ -170,13 +174,13 @@ def infill(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, 
     given = [phrase for _, phrase in data.bach_split()["valid"]]
     for voices in (None, "alto", "tenor bass"):
         changed = cells = 0
-        for phrase in given:
-            first, last = phrase.bars // 3 + 1, 2 * phrase.bars // 3 + 1
-            asked = FillOptions(files="none", likelihood=False, tries=1, bars=f"{first}-{last}", voices=voices)
-            (made,) = run_over(model, Fill(), [phrase], asked, options.seed)
-            kept = ~made.told.new
-            got, cells = made.piece.phrase, cells + int(kept.sum())
-            changed += int(((got.pitch != phrase.pitch) | (got.onset != phrase.onset))[kept].sum())
+        for bars, group in itertools.groupby(sorted(given, key=lambda p: p.bars), key=lambda p: p.bars):
+            phrases = list(group)
+            asked = FillOptions(files="none", likelihood=False, tries=1, bars=f"{bars // 3 + 1}-{2 * bars // 3 + 1}", voices=voices)
+            for phrase, made in zip(phrases, run_over(model, Fill(), phrases, asked, options.seed), strict=True):
+                got, kept = made.piece.phrase, ~made.told.new
+                cells += int(kept.sum())
+                changed += int(((got.pitch != phrase.pitch) | (got.onset != phrase.onset))[kept].sum())
         yield {"voices": voices or "all", "pieces": len(given), "kept cells": cells, "changed": changed}
 
 
@@ -283,6 +287,43 @@ def taken(state: Any, index: Tensor) -> Any:
     return replace(state, hidden=[layer[:, index].contiguous() for layer in state.hidden], past=past)
 
 
+def files(model: Generator | None, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """music21's encodings of the benchmark's validation chorales, written as MIDI, read, written as MusicXML and read: pieces of
+    which every onset, pitch and duration came back, and what music21 and verovio had to say of the MusicXML."""
+    import verovio
+    from music21 import converter
+
+    same = complaints = 0
+    given = [phrase for _, phrase in data.bach_split()["valid"]]
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder, "a.mid"), Path(folder, "a.musicxml")
+        verovio.enableLog(verovio.LOG_WARNING)
+        for phrase in given:
+            piece = read(midi.write(Piece(phrase), first), voices=4)
+            again = read(notation.write(piece, second), voices=4)
+            same += all(again.phrase.notes(v) == phrase.notes(v) for v in range(4))
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                converter.parse(str(second), forceSource=True)
+            words = Path(folder, "words")
+            with words.open("wb") as file, redirected(2, file.fileno()):  # where verovio writes them
+                verovio.toolkit().loadFile(str(second))
+            complaints += bool(told) or words.stat().st_size > 0
+    yield {"pieces": len(given), "came back exactly": same, "with a warning": complaints}
+
+
+@contextlib.contextmanager
+def redirected(handle: int, to: int) -> Iterator[None]:
+    """What is written to an open file of this process goes to another."""
+    kept = os.dup(handle)
+    os.dup2(to, handle)
+    try:
+        yield
+    finally:
+        os.dup2(kept, handle)
+        os.close(kept)
+
+
 def run_over(model: Generator, task: Pipeline[Any], given: Sequence[Phrase], asked: Any, seed: int) -> Iterator[Made]:
     rows = [(i, Source(f"{i}.mid", Piece(phrase))) for i, phrase in enumerate(given)]
     yield from task.run(model, rows, Noise(seed), asked)  # type: ignore[misc]
@@ -313,11 +354,12 @@ def main() -> None:
         "infill": (infill, 70),
         "speed": (speed, 100),
         "alto": (alto, 76),
+        "files": (files, 70),
     }
     for part in options.only:
         measure, n = parts[part]
-        named = part if part == "rules" else f"{part} of {model.name.split(' ')[0]}"
-        own = None if part == "rules" else model
+        named = part if part in ("rules", "files") else f"{part} of {model.name.split(' ')[0]}"
+        own = None if part in ("rules", "files") else model
         publish(named, list(measure(model, options)), n=n, seeds=[options.seed], generator=own, to=options.to)
 
 

@@ -161,7 +161,9 @@ class Pipeline(ABC, Generic[Input]):
 
     def finish(self, records: Iterator[Mapping[str, Any]], folder: Path) -> None:
         """Write the files that hold many results, such as a table for another system, into an existing folder; most have none.
-        Called when all results of a run, or of a job's shard, are made, with their :meth:`Result.record`, ``row`` and ``draw``."""
+        Called when all results of a run, or of a job's shard, are made, with ``row``, ``draw``, ``valid``, ``why_not`` and the
+        columns of :meth:`Result.record`; one that a result lacks is None or missing. A job may call it more than once for a shard
+        and keep the last."""
 
     @abstractmethod
     def example(self) -> Path:

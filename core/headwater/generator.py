@@ -38,7 +38,8 @@ Progress = Callable[[int, int], None]
 def load(name: str | Path, device: str = "cpu") -> Generator:
     """A shipped model, ``"molecules/autoregressive"``, or a model folder by its path.
 
-    Raises :class:`HeadwaterError` for an unknown name (the message lists those there are) or a folder that cannot be read."""
+    Raises :class:`HeadwaterError` for an unknown name (the message lists those there are), a folder that cannot be read, or a
+    device that is not here."""
     from headwater.registry import find_model
 
     folder, domain = find_model(name)
@@ -46,7 +47,12 @@ def load(name: str | Path, device: str = "cpu") -> Generator:
     if config["domain"] != domain.name:
         raise HeadwaterError(f"{folder}: a model of {config['domain']}, not of {domain.name}")
     recipe = Recipe.model_validate(config["recipe"])
-    return Generator(domain, model.to(device), recipe, f"{domain.name}/{config['name']}", config)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:  # of a name that there is not, and of one that this torch was built without
+        why = str(error).split("\n")[0][:200]
+        raise HeadwaterError(f"--device: expected cpu, cuda or cuda:N, and such a device here; got {device!r} ({why})") from None
+    return Generator(domain, model, recipe, f"{domain.name}/{config['name']}", config)
 
 
 class Generator:

@@ -409,7 +409,7 @@ def test_what_was_tampered_with_is_found_by_verify_and_mended_by_resume(work: Pa
     ):
         change(job)
         out, _ = hw(capsys, "verify", "job", code=4)
-        assert told in out and "headwater batch resume job makes them again" in out
+        assert told in out and "headwater batch resume job makes again what is damaged" in out
         remade.append(batch.resume("job", Where(workers=0)).made)
         assert remade[-1] == made, told
         assert content("job") == whole and batch.verify("job") == [], told

@@ -2,7 +2,8 @@
 
 What a worker's death means is decided here. A kill may be the row's doing or anybody's, so a flight that was in the air when a
 worker died is tried once more as it is, then in halves; a row is only set aside when it was alone in the air three times.
-A flight that takes longer than one row may is stopped and halved at once.
+A flight that takes longer than one row may is stopped and halved at once. A shard whose rows kill when they have landed, and what
+they make together is written, is made again with each flight rehearsing that.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class _Task:
     exclude: dict[int, str] = field(default_factory=dict)
     careful: list[tuple[int, int, int]] = field(default_factory=list)
     rehearse: bool = False
-    deaths: dict[tuple[int, int, bool], int] = field(default_factory=dict)
+    deaths: dict[tuple[int, int, bool, bool], int] = field(default_factory=dict)
     stage: Path = Path()
     flight: Flight | None = None  # rows at work, and since when
     since: float = 0.0
@@ -154,7 +155,7 @@ class Driver:
             allowed = self.plan.job.limits.row_seconds + (0 if flight and not flight[2] else OPENING)
             if now - task.since > allowed:
                 self.engine.kill(worker)
-                self._died(worker, f"it took longer than {self.plan.job.limits.row_seconds:g} s", certain=True)
+                self._died(worker, f"it took longer than {allowed:g} s", certain=True)
 
     def _died(self, worker: int, why: str, *, certain: bool = False) -> None:
         """Put a dead worker's tasks back, the first of them with what its death says about the rows it was at."""
@@ -164,12 +165,14 @@ class Driver:
         flight = _flight(task.stage)
         shutil.rmtree(task.stage, ignore_errors=True)
         low, high, landed = flight or (-1, -1, False)
-        count = task.deaths[low, high, landed] = task.deaths.get((low, high, landed), 0) + 1
+        key = (low, high, landed, task.rehearse)
+        count = task.deaths[key] = task.deaths.get(key, 0) + 1
         if flight is None or (landed and task.rehearse):
             if count >= DEATHS_IDLE or certain:
+                when = "when its rows are written together" if landed else "before one of its rows is made"
+                how = f"a worker was stopped: {why}" if certain else "workers die"
                 word = self.engine.word(worker)
-                when = "when the rows are written together" if landed else "before they make a row"
-                raise PromiseBroken(f"workers die {when}, shard {task.shard}{word and f': {word}'}")
+                raise PromiseBroken(f"shard {task.shard}: {how}, {when}{word and f' ({word})'}; {self._kept}")
         elif landed:
             task.rehearse = certain or count >= DEATHS_TOGETHER
         elif high - low == 1 and (certain or count >= DEATHS_ALONE):

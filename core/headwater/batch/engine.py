@@ -51,6 +51,7 @@ class Embedded:
         self.tasks.append(task)
 
     def events(self, seconds: float) -> Iterator[tuple[int, Answer | None]]:
+        from headwater.batch.work import Lost
         from headwater.batch.worker import Worker
 
         while self.tasks:
@@ -59,7 +60,11 @@ class Embedded:
             except HeadwaterError as error:
                 yield 0, {"stop": str(error)}
                 return
-            yield 0, self.worker.make(self.tasks.pop(0))
+            try:
+                answer = self.worker.make(self.tasks.pop(0))
+            except Lost as error:
+                answer = {"stop": str(error)}
+            yield 0, answer
 
     def kill(self, worker: int) -> None:
         self.tasks.clear()

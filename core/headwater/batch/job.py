@@ -95,7 +95,8 @@ def parse(raw: Mapping[str, Any], folder: Path, where: str = "job") -> Job:
         job = Job.model_validate(raw)
     except ValidationError as error:
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key is also a missing one
-        key = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][0] in ("inputs", "limits", "options") else 1])
+        place = first["loc"] or ("job",)
+        key = ".".join(str(part) for part in place[: 2 if place[0] in ("inputs", "limits", "options") else 1])
         known = list((Inputs if key.startswith("inputs.") else Limits if key.startswith("limits.") else Job).model_fields)
         hint = f"; known: {', '.join(known)}" if first["type"] == "extra_forbidden" else ""
         raise HeadwaterError(f"{where}: {key}: {_plain(first)}{hint}") from None

@@ -70,6 +70,11 @@ def begin(workers: int) -> None:
     _spare.extend(_Process(1) for _ in range(workers))
 
 
+def _end_spare() -> None:
+    while _spare:
+        _spare.pop().end()
+
+
 class Local:
     """``workers`` processes of this machine."""
 
@@ -79,10 +84,12 @@ class Local:
         self.folder, self.workers, self.threads, self.logs = folder, workers, threads, logs
         self.running: dict[int, _Process] = {}
         self.selector = selectors.DefaultSelector()
+        if threads != 1:
+            _end_spare()
 
     def submit(self, worker: int, task: Task) -> None:
         if worker not in self.running:
-            fresh = _spare.pop() if _spare and self.threads == 1 else _Process(self.threads)
+            fresh = _spare.pop() if _spare else _Process(self.threads)
             fresh.tell({"folder": str(self.folder), "log": str(self._log(worker))})
             self.running[worker] = fresh
             self.selector.register(fresh.ours, selectors.EVENT_READ, worker)
@@ -117,8 +124,7 @@ class Local:
     def close(self) -> None:
         for worker in list(self.running):
             self.kill(worker)
-        while _spare:
-            _spare.pop().end()
+        _end_spare()
         self.selector.close()
 
 

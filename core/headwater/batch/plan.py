@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -49,7 +50,7 @@ class Plan:
     listing: str
     stored: dict[str, str]
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """Of all that decides what comes out."""
         decides = self.job.model_dump(exclude={"out", *CHANGEABLE}) | {"model": self.sha256, "listing": self.listing}
@@ -89,7 +90,7 @@ def make(job: Job, *, progress: inputs.Progress = lambda rows: None) -> Plan:
     model, config = _model(job, domain)
     folder = Path(job.out)
     _free(folder)
-    stage = folder.with_name(f".{folder.name}.{os.getpid()}.plan")
+    stage, plan = folder.with_name(f".{folder.name}.{os.getpid()}.plan"), None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{escape(folder.name)}.*.plan"):  # of planners that were killed
@@ -104,7 +105,7 @@ def make(job: Job, *, progress: inputs.Progress = lambda rows: None) -> Plan:
             os.rename(stage, folder)  # whole or not at all
             sync(folder.parent)
     except OSError as error:
-        if not (folder / PLAN).exists():  # else another run has just planned it
+        if plan is None or not (folder / PLAN).exists():  # else another run has just planned it
             raise HeadwaterError(f"out: {folder} cannot be written ({error.strerror}); choose another folder") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -157,7 +157,8 @@ def _sound(planned: Plan) -> dict[int, manifest.Line]:
 
 
 def verify(folder: str | Path) -> list[str]:
-    """Read every byte of a job that is at rest and compare it with the manifest; what is wrong, a line each. ``resume`` mends it.
+    """Read every byte of a job that is at rest and compare it with the manifest; what is wrong, a line each. ``resume`` mends what
+    does not end in one of :data:`BY_HAND`.
     Raises :class:`HeadwaterError` while a run is at work on it."""
     planned = planning.read(Path(folder))
     if (owner := lock.owner(planned.folder)) and owner["alive"]:
@@ -177,11 +178,17 @@ def verify(folder: str | Path) -> list[str]:
         (planned.folder / DAMAGED).write_text(json.dumps({"shards": sorted(found)}), encoding="utf-8")
     else:
         (planned.folder / DAMAGED).unlink(missing_ok=True)
-    return [*faults, *found.values(), *(f"{name} is there but not listed" for name in stray)]
+    finished = len(lines) == planned.shards and not found
+    what = "is there but not listed" + (f"; {BY_HAND[0]}" if finished else "")  # else the shard that is made anew replaces it
+    return [*faults, *found.values(), *(f"{name} {what}" for name in stray)]
+
+
+#: How faults end that only a person can mend.
+BY_HAND = ("remove it", "begin the job anew in another folder")
 
 
 def _changed(name: str) -> str:
-    return f"{name} is missing or was changed after it was written; begin the job anew in another folder"
+    return f"{name} is missing or was changed after it was written; {BY_HAND[1]}"
 
 
 def _damage(planned: Plan, shard: int, line: manifest.Line) -> str:

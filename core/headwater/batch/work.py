@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 from headwater.batch import inputs
 from headwater.batch.job import SETTINGS
 from headwater.errors import HeadwaterError
+from headwater.report.items import row_of
 
 if TYPE_CHECKING:
     from headwater.batch.plan import Plan
     from headwater.generator import Generator
 
 
+#: Columns that are the job's own.
+TAKEN = {"row", "draw", "id", "valid", "why_not"}
 NOTHING: tuple[int, int, Iterator[Any]] = (-1, 0, iter(()))
 
 
@@ -159,19 +162,22 @@ class Piping:
         for _, group in groupby(given, key=lambda g: g[2].values):
             part = list(group)
             options, entries = self._options(part[0][2]), {row: entry for row, _, entry in part}
+            seen: set[tuple[int, int]] = set()
             for result in self.pipeline.run(self.generator, [(row, x) for row, x, _ in part], self.noise, options):
-                own = entries.get(result.row)
-                if own is None:
-                    raise RuntimeError(
-                        f"pipeline {self.pipeline.name!r} gave a result for row {result.row}, which it was not given"
-                    )
+                own, columns = entries.get(result.row), result.record()
+                if own is None or (result.row, result.draw) in seen or TAKEN & columns.keys():
+                    why = f"which it was not given, or twice, or with a column of {', '.join(sorted(TAKEN))}"
+                    raise RuntimeError(f"pipeline {self.pipeline.name!r} gave a result for row {result.row}, {why}")
+                seen.add((result.row, result.draw))
                 if self.plan.job.files:
                     place = folder if self.single else folder / f"{own.first:07d}"
                     place.mkdir(exist_ok=True)
                     result.write(place)
                 if self.plan.shows(result.row):  # the carrier does not stay
                     self.fragments[result.row, result.draw] = result.render()
-                made.append(Made(result.row, result.draw, own.name(result.row), result.problem(), result.record()))
+                made.append(Made(result.row, result.draw, own.name(result.row), result.problem(), columns))
+            if silent := entries.keys() - {row for row, _ in seen}:
+                raise Refused(dict.fromkeys(sorted(silent), f"pipeline {self.pipeline.name!r} gave no result for it"))
         return made
 
     def _options(self, entry: inputs.Entry) -> Any:
@@ -199,7 +205,7 @@ class Piping:
     def finish(self, made: Sequence[Made], folder: Path) -> list[str]:
         """The files that a shard's results make together, and fragments of the page; its other files every result wrote itself."""
         if made and self.plan.job.files:
-            self.pipeline.finish(({"row": m.row, "draw": m.draw, **m.columns} for m in made), folder)
+            self.pipeline.finish((row_of(m.row, m.draw, m.problem, m.columns) for m in made), folder)
         return [self.fragments.get((m.row, m.draw), "") for m in made]
 
     def forget(self) -> None:

@@ -2,7 +2,9 @@
 
 Rows run in *flights*, several in one call. A flight that fails is halved until the rows that fail stand alone: those are set
 aside with their reason (the quarantine), all others are made. Memory that runs out halves flights in the same way. A flight that
-kills the worker, or hangs it, is told to the next worker as ``careful``: rows to be tried first, and in smaller flights.
+kills the worker, or hangs it, is told to the next worker as ``careful``: rows to be tried first, and in smaller flights. When all
+of a shard's rows have *landed*, what they make together is written. Where that fails or kills, the shard is made again and each
+flight *rehearses* it alone, so that there, too, the rows at fault are found by halving.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import gc
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +27,10 @@ from headwater.errors import HeadwaterError
 #: What a task and an answer are: plain values, so that they cross to another process or machine as JSON.
 Task = dict[str, Any]
 Answer = dict[str, Any]
-#: The note of the rows that are being made, in the task's staging folder.
+#: The note of the rows that are at work, in the task's staging folder: from, to, and whether they have landed.
 FLIGHT = "flight.json"
+#: Where what a shard's rows make together is staged.
+TOGETHER = "together"
 #: What a disk says that takes no more. It is nobody's row that is at fault.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 REASON = 300
@@ -43,8 +46,6 @@ class Worker:
         import torch
 
         self.plan = planning.read(folder)
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(self.plan.job.threads)
         _bound(self.plan.job.limits.memory_gb if bounded else None)
         from headwater.generator import load
         from headwater.report.run import made_by
@@ -52,6 +53,8 @@ class Worker:
         generator = load(self.plan.model, self.plan.job.device)
         if generator.config.get("sha256") != self.plan.sha256:
             raise HeadwaterError(f"the weights of {self.plan.model} are not those the job was planned with")
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(self.plan.job.threads)
         self.work: Work = work_of(self.plan, generator)
         made = made_by(generator)
         self.environment = {**made["environment"], "versions": made["versions"]}
@@ -70,10 +73,15 @@ class Worker:
         began, cpu = time.time(), time.process_time()
         stage = Path(task["stage"])
         try:
-            made, refused = self._rows(task, stage)
-            _note(stage, self.plan.range(task["shard"]), landed=True)
-            made, drawn = self._files(made, refused, stage / shards.FILES)
-            (stage / FLIGHT).unlink()  # from here on nothing of any row is at work
+            try:
+                made, refused, drawn = self._landed(task, stage, bool(task.get("rehearse")))
+            except Exception as error:
+                _heed(error, stage)
+                if task.get("rehearse") or isinstance(error, Broken):
+                    raise
+                drawn = None
+            if drawn is None:  # outside of the handler, which would keep all that the failure held in memory
+                made, refused, drawn = self._landed(task, stage, True)
             self._tables(task["shard"], made, drawn, refused, stage)
             left = shards.seal(stage)
         except Lost:
@@ -83,45 +91,30 @@ class Worker:
         except OSError as error:
             return {"stop": f"{error.strerror or error} ({stage.parent.parent.parent})"}
         except Exception as error:  # no row's doing, and again the same if tried again
-            return {"stop": f"shard {task['shard']} cannot be stored: {reason(error, stage)}"}
+            why = "memory ran out; choose a smaller shard" if _exhausted(error) else reason(error, stage)
+            return {"stop": f"shard {task['shard']} cannot be stored: {why}"}
         finally:
             self.work.forget()
         counts = {"results": len(made), "unusable": sum(m.problem is not None for m in made), "quarantined": len(refused)}
         times = {"began": began, "seconds": time.time() - began, "cpu": time.process_time() - cpu}
         return {"shard": task["shard"], **counts, "left": left, "environment": self.environment, **times}
 
-    def _rows(self, task: Task, stage: Path) -> tuple[list[Made], dict[int, str]]:
+    def _landed(self, task: Task, stage: Path, rehearse: bool) -> tuple[list[Made], dict[int, str], list[str]]:
+        """A shard's results, the rows set aside, and fragments of the page; everything they write is in the staging folder."""
         rows, refused = self.plan.range(task["shard"]), {int(row): why for row, why in task.get("exclude", {}).items()}
-        attempt = _Attempt(self.work, stage, refused, bool(task.get("rehearse")))
-        (stage / shards.FILES).mkdir()  # not its parents: a driver that is gone left nothing to work for
+        attempt = _Attempt(self.work, stage, refused, rehearse)
+        for name in (shards.FILES, TOGETHER):
+            shutil.rmtree(stage / name, ignore_errors=True)
+            (stage / name).mkdir()  # not its parents: a driver that is gone left nothing to work for
         for low, high, most in task.get("careful", ()):
             attempt.fly(range(low, high), most)
         attempt.fly(rows, self.together)
         self.together = min(self.together, attempt.most or self.together)  # what memory taught holds for the next shard, too
-        return sorted(attempt.made, key=lambda m: (m.row, m.draw)), attempt.refused
-
-    def _files(self, made: list[Made], refused: dict[int, str], folder: Path) -> tuple[list[Made], list[str]]:
-        """The files that a shard's results make together, and the page's fragments. Rows that cannot be written or drawn are set
-        aside, the rest stays."""
-        try:
-            return made, self._together(made, folder)
-        except Exception as error:
-            _heed(error, folder)
-        for m in made:
-            try:
-                _rehearse(self.work, [m], folder.parent)
-            except Exception as error:
-                _heed(error, folder)
-                refused[m.row] = reason(error, folder.parent)
-        made = [m for m in made if m.row not in refused]
-        return made, self._together(made, folder)
-
-    def _together(self, made: list[Made], folder: Path) -> list[str]:
-        """What results make together, whole beside the files that each made alone, or nothing of it."""
-        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
-            drawn = self.work.finish(made, Path(fresh))
-            _merge(Path(fresh), folder)
-        return drawn
+        made = sorted(attempt.made, key=lambda m: (m.row, m.draw))
+        _note(stage, rows, landed=True)
+        drawn = self.work.finish(made, stage / TOGETHER)
+        _merge(stage / TOGETHER, stage / shards.FILES)
+        return made, refused, drawn
 
     def _tables(self, shard: int, made: list[Made], drawn: list[str], refused: Mapping[int, str], stage: Path) -> None:
         import pyarrow
@@ -147,8 +140,7 @@ class Worker:
 
 
 class _Attempt:
-    """The rows of one shard while they are made. ``rehearse``: each flight is also written and drawn on its own, because that is
-    what killed a worker when all were done."""
+    """The rows of one shard while they are made. ``rehearse``: each flight also writes and draws what it makes together."""
 
     def __init__(self, work: Work, stage: Path, refused: dict[int, str], rehearse: bool) -> None:
         self.work, self.stage, self.refused, self.rehearse = work, stage, refused, rehearse
@@ -167,37 +159,50 @@ class _Attempt:
     def _flight(self, rows: Sequence[int]) -> None:
         """Make rows in one call. Where that fails, in two; a row that fails alone is set aside."""
         _note(self.stage, range(rows[0], rows[-1] + 1))
-        folder = self.stage / "flight"
+        folder, made, why, exhausted = self.stage / "flight", [], "", False
         folder.mkdir()
         try:
             made = self.work.run(rows, folder)
             if self.rehearse:
-                _rehearse(self.work, made, self.stage)
+                self._rehearse(made)
         except Refused as error:
-            shutil.rmtree(folder)
-            self._set_aside(error.reasons)
-            if rest := [row for row in rows if row not in error.reasons]:
-                self._flight(rest)
-            return
+            refused, why = error.reasons, "some of its rows"
         except Broken:
             raise
         except Exception as error:
-            shutil.rmtree(folder, ignore_errors=True)
             _heed(error, self.stage)
-            if _exhausted(error):
-                if len(rows) <= self.work.least:
-                    raise Broken(f"the model's tile of {self.work.least} rows does not fit into memory") from None
-                self.most = max(1, len(rows) // 2, self.work.least)
-                _free_memory()
-            if len(rows) == 1:
-                self._set_aside({rows[0]: reason(error, self.stage)})
-                return
-            self.fly(rows, -(-len(rows) // 2))
+            refused, why, exhausted = {}, reason(error, self.stage), _exhausted(error)
+        # From here on nothing holds the failed call's frames, and what they had in memory.
+        if not why:
+            _merge(folder, self.stage / shards.FILES)
+            self.made += made
+            self.done.update(rows)
             return
-        _merge(folder, self.stage / shards.FILES)
-        shutil.rmtree(folder)
-        self.made += made
-        self.done.update(rows)
+        shutil.rmtree(folder, ignore_errors=True)
+        if refused:
+            self._set_aside(refused)
+            if rest := [row for row in rows if row not in refused]:
+                self._flight(rest)
+            return
+        if exhausted:
+            _free_memory()
+            if not made and len(rows) <= self.work.least:
+                raise Broken(f"the model's tile of {self.work.least} rows does not fit into memory")
+            # One row that needs more than there is tells nothing of the others.
+            self.most = max(1, len(rows) // 2, self.work.least) if len(rows) > 1 else None
+        if len(rows) == 1:
+            self._set_aside({rows[0]: why})
+        else:
+            self.fly(rows, -(-len(rows) // 2))
+
+    def _rehearse(self, made: list[Made]) -> None:
+        """Write what results make together, and keep nothing of it."""
+        scratch = self.stage / TOGETHER
+        try:
+            self.work.finish(made, scratch)
+        finally:
+            shutil.rmtree(scratch)
+            scratch.mkdir()
 
     def _set_aside(self, reasons: Mapping[int, str]) -> None:
         self.refused.update(reasons)
@@ -207,7 +212,9 @@ class _Attempt:
 def reason(error: BaseException, stage: Path) -> str:
     """An exception as one line for the quarantine, the same wherever and whenever it was staged; a user's mistake is told without
     its type."""
-    text = " ".join(str(error).split()).replace(f"{stage}/flight/", "").replace(f"{stage}/", "")
+    text = " ".join(str(error).split())
+    for place in ("flight/", f"{TOGETHER}/", f"{shards.FILES}/", ""):
+        text = text.replace(f"{stage}/{place}", "")
     if _exhausted(error):
         return "out of memory, with no other row in flight"
     return text[:REASON] if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {text}"[:REASON]
@@ -222,7 +229,7 @@ def _heed(error: Exception, place: Path) -> None:
             raise Broken(f"{cause.strerror} ({cause.filename or place})") from None
         if type(cause).__name__ == "AcceleratorError" and not _exhausted(cause):  # torch's; by name, because this imports none
             raise Lost(" ".join(str(error).split())[:REASON]) from error
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
 
 
 def _note(stage: Path, rows: range, *, landed: bool = False) -> None:
@@ -264,9 +271,4 @@ def _merge(folder: Path, place: Path) -> None:
             target.mkdir(exist_ok=True)
         else:
             os.replace(path, target)
-
-
-def _rehearse(work: Work, made: list[Made], stage: Path) -> None:
-    """Write and draw results, and keep nothing of it."""
-    with tempfile.TemporaryDirectory(dir=stage) as scratch:
-        work.finish(made, Path(scratch))
+    shutil.rmtree(folder)

@@ -151,6 +151,8 @@ def status(folder: Folder, json: flags.Json = False) -> None:
 
 def verify(folder: Folder, json: flags.Json = False) -> None:
     """Read all of a job's files and compare them with its manifest. Exit code 4 where something is wrong; resume mends it."""
+    from headwater.batch.running import BY_HAND
+
     with terminal.Bar("verifying", at_once=True):
         faults = batch.verify(folder)
     if json:
@@ -158,7 +160,10 @@ def verify(folder: Folder, json: flags.Json = False) -> None:
     else:
         for fault in faults:
             typer.echo(fault)
-        typer.echo("every file is as the manifest says" if not faults else f"headwater batch resume {folder} makes them again")
+        if not faults:
+            typer.echo("every file is as the manifest says")
+        elif not all(fault.endswith(BY_HAND) for fault in faults):
+            typer.echo(f"headwater batch resume {folder} makes again what is damaged")
     if faults:
         raise typer.Exit(PromiseBroken.exit_code)
 

@@ -14,7 +14,7 @@ from headwater.cli import flags, terminal
 from headwater.cli.domain import model_name, open_model
 from headwater.domain import Domain, Pipeline
 from headwater.errors import HeadwaterError
-from headwater.report.items import Table
+from headwater.report.items import Table, row_of
 from headwater.report.page import ITEMS, PAGE, SHOWN, Outcome, Shown
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _made(pipeline: Pipeline[Any], generator: Generator, source: Path, options: 
                 record, problem = result.record(), result.problem()
                 fragment = result.render() if made.count < SHOWN else ""
                 made.add(Shown(result.row, result.draw, result.columns_shown(record), problem, fragment))
-                table.add({"row": result.row, "draw": result.draw, "valid": problem is None, "why_not": problem, **record})
+                table.add(row_of(result.row, result.draw, problem, record))
         table.close()
         if made.count:
             pipeline.finish(table.rows(), stage)

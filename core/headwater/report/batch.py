@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.batch import manifest, results, shards
+from headwater.errors import PromiseBroken
 from headwater.report import page
 
 if TYPE_CHECKING:
@@ -122,8 +124,8 @@ def _figures(plan: Plan, lines: Mapping[int, manifest.Line]) -> str:
 def _drawn(plan: Plan, lines: Mapping[int, manifest.Line]) -> str:
     shown: list[dict[str, Any]] = []
     for k in _there(plan, lines, shards.GALLERY):
-        text = (plan.folder / shards.name(shards.GALLERY, k)).read_text("utf-8")
-        shown += [json.loads(line) for line in text.splitlines()]
+        with _readable(plan.folder / shards.name(shards.GALLERY, k)) as file:
+            shown += [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     if not shown:
         return ""
     drawn = page.gallery([s["row"] for s in shown], [s["fragment"] for s in shown], [s["problem"] for s in shown])
@@ -144,6 +146,16 @@ def _workers(lines: Mapping[int, manifest.Line]) -> str:
     return "<h2>Made by</h2>" + page.table(("engine", "environment", "shards", "rows", "begun more than once"), cells, (2, 3, 4))
 
 
+@contextmanager
+def _readable(file: Path) -> Iterator[Path]:
+    """Raises :class:`PromiseBroken` where a file of a shard is not what was written."""
+    try:
+        yield file
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's are ValueErrors
+        why = " ".join(str(error).split())[:200]
+        raise PromiseBroken(f"{file}: cannot be read ({why}); `headwater batch verify` says what else is damaged") from None
+
+
 def _there(plan: Plan, lines: Mapping[int, manifest.Line], kind: str) -> list[int]:
     """The shards that left files of a kind. One whose files are gone does not keep the others from being shown; verify tells."""
     return [k for k in sorted(lines) if kind in lines[k]["left"] and (plan.folder / shards.name(kind, k)).exists()]
@@ -158,5 +170,6 @@ def _read(plan: Plan, lines: Mapping[int, manifest.Line], kind: str, columns: Se
     step = -(-len(numbers) // most) if numbers else 1
     rows: list[dict[str, Any]] = []
     for k in numbers[::step]:
-        rows += pyarrow.parquet.ParquetFile(plan.folder / shards.name(kind, k)).read(columns=columns).to_pylist()
+        with _readable(plan.folder / shards.name(kind, k)) as file:
+            rows += pyarrow.parquet.ParquetFile(file).read(columns=columns).to_pylist()
     return rows

@@ -10,6 +10,11 @@ from typing import Any
 GROUP = 1000
 
 
+def row_of(row: int, draw: int, problem: str | None, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the table: which result, whether it can be used and why not, and its own columns."""
+    return {"row": row, "draw": draw, "valid": problem is None, "why_not": problem, **columns}
+
+
 class Table:
     """A Parquet file of dictionaries. A column that a row lacks is null; what the columns are is known when the last row is, so
     groups wait in files beside it until then. Deterministic: no clock, no random id."""
