@@ -418,7 +418,7 @@ def test_what_was_tampered_with_is_found_by_verify_and_mended_by_resume(work: Pa
     assert batch.resume("job", Where(workers=0)).made == 2 and content("job") == whole
     (job / "items" / ".DS_Store").touch()
     faults = json.loads(hw(capsys, "verify", "job", "--json", code=4)[0])["faults"]
-    assert faults == ["items/.DS_Store is there but not listed"]
+    assert faults == ["items/.DS_Store is there but not listed; remove it"]
     # one that verify was not asked about: the tables cannot be joined, and it is said what to do
     (job / "items" / ".DS_Store").unlink()
     lose("results.json")(job)
