@@ -52,7 +52,7 @@ from headwater_music.score import Phrase
 if TYPE_CHECKING:
     from headwater.generator import Generator
 
-PARTS = ("likelihood", "rules", "samples", "harmonise", "keys", "infill", "speed", "alto", "files")
+PARTS = ("likelihood", "rules", "samples", "harmonise", "keys", "infill", "speed", "files")
 
 
 ALL = ",".join(FILES)
@@ -331,13 +331,18 @@ def run_over(model: Generator, task: Pipeline[Any], given: Sequence[Phrase], ask
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a shipped model, a model folder, or with --checkpoint music/RECIPE")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="music/autoregressive",
+        help="a shipped model, a model folder, or with --checkpoint music/RECIPE",
+    )
     parser.add_argument("--checkpoint", type=Path, help="a training in progress: its averaged weights")
     parser.add_argument("--test", action="store_true", help="read the test split too")
     parser.add_argument("-n", type=int, default=64, help="samples (64)")
     parser.add_argument("--temperatures", type=float, nargs="+", default=[1.0, 0.8], help="of the samples (1.0 0.8)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run (all)")
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, "alto"), default=PARTS, help="parts to run (all but alto)")
     parser.add_argument("--to", type=Path, help="write the results here instead of benchmarks/results/music.json")
     return parser.parse_args()
 
