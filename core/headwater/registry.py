@@ -33,18 +33,24 @@ class Entry:
 @functools.cache
 def entries() -> Mapping[str, Entry]:
     """Every registered domain by name, broken ones included."""
-    found: dict[str, Entry] = {}
+    return {name: _load(point) for name, point in _points().items()}
+
+
+def _points() -> dict[str, importlib.metadata.EntryPoint]:
+    """Where registered domains are, by name; of two of one name, as of a distribution seen twice on the path, the first."""
+    found: dict[str, importlib.metadata.EntryPoint] = {}
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name):
-        if point.name in found:  # the same distribution seen twice on the path
-            continue
-        try:
-            domain = point.load()()
-            complaint = faults(domain, point.name)
-        except (Exception, SystemExit) as error:  # whatever an outsider's module raises must not take the others down
-            found[point.name] = Entry(point.name, None, " ".join(f"{type(error).__name__}: {error}".split()))
-            continue
-        found[point.name] = Entry(point.name, None if complaint else domain, complaint)
+        found.setdefault(point.name, point)
     return found
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Entry:
+    try:
+        domain = point.load()()
+        complaint = faults(domain, point.name)
+    except (Exception, SystemExit) as error:  # whatever an outsider's module raises must not take the others down
+        return Entry(point.name, None, " ".join(f"{type(error).__name__}: {error}".split()))
+    return Entry(point.name, None if complaint else domain, complaint)
 
 
 @contextmanager
@@ -85,8 +91,13 @@ def domains() -> dict[str, Domain[Any, Any]]:
 
 
 def find(name: str) -> Domain[Any, Any]:
-    """A domain by name. Raises :class:`HeadwaterError` for an unknown and :class:`BrokenDomain` for a broken one."""
-    entry = entries().get(name)
+    """A domain by name. Raises :class:`HeadwaterError` for an unknown and :class:`BrokenDomain` for a broken one. Where nobody has
+    asked for all domains yet, the others are not imported."""
+    if entries.cache_info().currsize:
+        entry = entries().get(name)
+    else:
+        point = _points().get(name)
+        entry = None if point is None else _load(point)
     if entry is None:
         raise HeadwaterError(f"unknown domain {name!r}; installed: {', '.join(entries()) or 'none'}")
     if entry.domain is None:
@@ -119,7 +130,7 @@ def find_model(name: str | Path) -> tuple[Path, Domain[Any, Any]]:
     if (path / CONFIG).is_file():
         return path, find(read_config(path)["domain"])
     domain_name, _, model = str(name).partition("/")
-    if domain_name in entries() and model:
+    if model and domain_name in (entries() if entries.cache_info().currsize else _points()):
         domain = find(domain_name)
         shipped = models(domain)
         if model in shipped:

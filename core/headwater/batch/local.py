@@ -65,9 +65,9 @@ _spare: list[_Process] = []
 
 
 def begin(workers: int) -> None:
-    """Begin workers of one thread that import torch while a job is still being planned. What is not used ends with this process,
-    or with the next :class:`Local` that closes."""
-    _spare.extend(_Process(1) for _ in range(workers))
+    """Begin workers of one thread, so many with those already begun, that import torch while a job is still being planned. What is
+    not used ends with this process, or with the next :class:`Local` that closes."""
+    _spare.extend(_Process(1) for _ in range(workers - len(_spare)))
 
 
 def _end_spare() -> None:
