@@ -12,6 +12,7 @@ from headwater_datasets import card
 from headwater_music import metrics, rules, wishes
 from headwater_music.codecs import CHORALE, JSB, MELODY, QUARTERS, TWO_BARS
 from headwater_music.data import BACH, JSB_CHORALES, JSB_QUARTERS
+from headwater_music.pipelines.continuing import Continue
 from headwater_music.pipelines.fill import Fill
 from headwater_music.pipelines.generate import Generate
 from headwater_music.pipelines.harmonise import Harmonise
@@ -56,8 +57,8 @@ class Music(Domain[Phrase, wishes.Wish]):
     datasets = {"bach": BACH, "jsb": JSB_CHORALES, "jsb_quarters": JSB_QUARTERS}
     cards = (card("timgm6mb"),)  # the soundfont of --soundfont
     metrics = metrics.METRICS
-    #: Continue, Variations and Interpolate wait for their models (melody, masked diffusion, vae).
-    pipelines = (Harmonise, Fill, Generate)
+    #: Variations and Interpolate wait for their models (masked diffusion, vae).
+    pipelines = (Harmonise, Fill, Generate, Continue)
     models = HERE / "models"
 
     def describe(self, item: Phrase) -> wishes.Wish:
