@@ -580,12 +580,13 @@ def test_the_command_says_how_it_went(monkeypatch: pytest.MonkeyPatch, capsys: p
         (mutant(**cheap), []),
         (mutant(**cheap, metrics=a_published_figure_without_a_source().metrics), ["metrics"]),
     ):
-        monkeypatch.setattr(registry, "entries", lambda domain=domain: {"beads": registry.Entry("beads", domain)})
-        assert run(["check", "beads", "--json"]) == (4 if failing else 0)
+        with registry.registered(domain):
+            assert run(["check", "beads", "--json"]) == (4 if failing else 0)
         told = json.loads(capsys.readouterr().out)
         assert told["domain"] == "beads" and told["failed"] == len(failing)
         assert [c["check"] for c in told["checks"] if c["status"] == "fail"] == failing
-    assert run(["check", "beads"]) == 4
+    with registry.registered(domain):
+        assert run(["check", "beads"]) == 4
     table = " ".join(capsys.readouterr().out.split())
     assert "FAIL" in table and "give the source" in table and "1 fail" in table
     assert run(["check", "nonsense"]) == 2
