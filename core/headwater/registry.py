@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,18 +30,37 @@ class Entry:
     reason: str = ""
 
 
+class Entries(MutableMapping[str, Entry]):
+    """Every registered domain by name, broken ones included, each imported when it is first looked at. Of two of one name, as of a
+    distribution seen twice on the path, the first."""
+
+    def __init__(self) -> None:
+        points = importlib.metadata.entry_points(group=GROUP)
+        self._points = {point.name: point for point in sorted(points, key=lambda p: p.name)[::-1]}
+        self._loaded: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._loaded:
+            self._loaded[name] = _load(self._points[name])
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, entry: Entry) -> None:
+        self._loaded[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self._points, *self._loaded}))
+
+    def __len__(self) -> int:
+        return len({*self._points, *self._loaded})
+
+
 @functools.cache
-def entries() -> Mapping[str, Entry]:
-    """Every registered domain by name, broken ones included."""
-    return {name: _load(point) for name, point in _points().items()}
-
-
-def _points() -> dict[str, importlib.metadata.EntryPoint]:
-    """Where registered domains are, by name; of two of one name, as of a distribution seen twice on the path, the first."""
-    found: dict[str, importlib.metadata.EntryPoint] = {}
-    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name):
-        found.setdefault(point.name, point)
-    return found
+def entries() -> Entries:
+    """The registered domains."""
+    return Entries()
 
 
 def _load(point: importlib.metadata.EntryPoint) -> Entry:
@@ -91,13 +110,8 @@ def domains() -> dict[str, Domain[Any, Any]]:
 
 
 def find(name: str) -> Domain[Any, Any]:
-    """A domain by name. Raises :class:`HeadwaterError` for an unknown and :class:`BrokenDomain` for a broken one. Where nobody has
-    asked for all domains yet, the others are not imported."""
-    if entries.cache_info().currsize:
-        entry = entries().get(name)
-    else:
-        point = _points().get(name)
-        entry = None if point is None else _load(point)
+    """A domain by name. Raises :class:`HeadwaterError` for an unknown and :class:`BrokenDomain` for a broken one."""
+    entry = entries().get(name)
     if entry is None:
         raise HeadwaterError(f"unknown domain {name!r}; installed: {', '.join(entries()) or 'none'}")
     if entry.domain is None:
@@ -130,7 +144,7 @@ def find_model(name: str | Path) -> tuple[Path, Domain[Any, Any]]:
     if (path / CONFIG).is_file():
         return path, find(read_config(path)["domain"])
     domain_name, _, model = str(name).partition("/")
-    if model and domain_name in (entries() if entries.cache_info().currsize else _points()):
+    if domain_name in entries() and model:
         domain = find(domain_name)
         shipped = models(domain)
         if model in shipped:
