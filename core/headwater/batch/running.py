@@ -123,9 +123,8 @@ def _drive(
     logs = planned.folder / shards.STAGING / name
     logs.mkdir(parents=True)
     rate = planned.job.limits.max_error_rate if max_error_rate is None else max_error_rate
-    for name_, sha256 in planned.stored.items():
-        if shards.digest(planned.folder / name_)["sha256"] != sha256:
-            raise HeadwaterError(_changed(name_))
+    if altered := _altered(planned):
+        raise HeadwaterError(altered[0])
     engine = where.open(planned, logs)
     try:
         Driver(planned, engine, name, lines, rate).drive(report)
@@ -171,9 +170,7 @@ def verify(folder: str | Path) -> list[str]:
     if len(lines) == planned.shards and not results.gathered(planned, lines, deep=True):
         faults.append("the joined tables are missing, damaged or older than the shards")
         (planned.folder / results.RESULTS).unlink(missing_ok=True)
-    for name, sha256 in planned.stored.items():
-        if not (planned.folder / name).is_file() or shards.digest(planned.folder / name)["sha256"] != sha256:
-            faults.append(_changed(name))
+    faults += _altered(planned)
     if found:
         (planned.folder / DAMAGED).write_text(json.dumps({"shards": sorted(found)}), encoding="utf-8")
     else:
@@ -187,8 +184,11 @@ def verify(folder: str | Path) -> list[str]:
 BY_HAND = ("remove it", "begin the job anew in another folder")
 
 
-def _changed(name: str) -> str:
-    return f"{name} is missing or was changed after it was written; {BY_HAND[1]}"
+def _altered(planned: Plan) -> list[str]:
+    """Which of the files that list a job's inputs are no longer what was planned, a line each."""
+    files = {name: planned.folder / name for name in planned.stored}
+    bad = [n for n, file in files.items() if not file.is_file() or shards.digest(file)["sha256"] != planned.stored[n]]
+    return [f"{name} is missing or was changed after it was written; {BY_HAND[1]}" for name in bad]
 
 
 def _damage(planned: Plan, shard: int, line: manifest.Line) -> str:
