@@ -17,9 +17,15 @@ from headwater.spaces import Space
 PERIODS = (16, 12)
 
 
-def ticking(clocks: nn.ModuleList, periods: Sequence[int], at: Tensor) -> Tensor:
-    """What each clock shows at positions ``at``, summed: (positions, width)."""
-    return torch.stack([clock(at % period) for clock, period in zip(clocks, periods, strict=True)]).sum(0)
+class Clocks(nn.ModuleList):
+    """A clock for each period, a learnt embedding of where in it a position lies: positions (positions,) to what all show, summed,
+    (positions, width)."""
+
+    def __init__(self, periods: Sequence[int], width: int) -> None:
+        super().__init__([nn.Embedding(period, width) for period in periods])
+
+    def forward(self, at: Tensor) -> Tensor:
+        return torch.stack([clock(at % clock.num_embeddings) for clock in self]).sum(0)  # type: ignore[operator]
 
 
 class Past(NamedTuple):
@@ -147,32 +153,31 @@ class Clocked(nn.Module):
         super().__init__()
         if sequence:
             raise ValueError("the clocked network cannot read a sequence of givens; use the transformer")
-        self.width, self.periods, self.forget = width, tuple(periods), forget
+        self.width, self.forget = width, forget
         self.recall = Recall(width, recall) if recall else None
-        self.clocks = nn.ModuleList([nn.Embedding(period, width) for period in self.periods])
+        self.clocks = Clocks(periods, width)
         self.layers = nn.ModuleList([nn.GRU(width, width, batch_first=True) for _ in range(layers)])
         self.norms = nn.ModuleList([nn.RMSNorm(width) for _ in range(layers)])
         self.norm, self.dropout = nn.RMSNorm(width), nn.Dropout(dropout)
         self.first = nn.Linear(pooled, layers * width) if pooled else None
 
-    def _hidden(self, rows: int, inputs: Tensor, context: Context) -> list[Tensor]:
+    def _hidden(self, inputs: Tensor, context: Context) -> list[Tensor]:
         """(1, rows, width) for each layer."""
         if self.first is None or context.pooled is None:
-            return [inputs.new_zeros(1, rows, self.width) for _ in self.layers]
+            return [inputs.new_zeros(1, len(inputs), self.width) for _ in self.layers]
         hidden = torch.tanh(self.first(context.pooled)).to(inputs.dtype)
         return [h[None].contiguous() for h in hidden.chunk(len(self.layers), dim=1)]
 
     def forward(self, inputs: Tensor, context: Context) -> Tensor:
-        return self._run(inputs, State(0, self._hidden(inputs.shape[0], inputs, context)))[0]
+        return self._run(inputs, State(0, self._hidden(inputs, context)))[0]
 
     def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         time = torch.arange(state.at, state.at + inputs.shape[1], device=inputs.device)
-        known = None if self.recall is None else codes(inputs)
-        inputs = self.dropout(inputs + ticking(self.clocks, self.periods, time))
+        raw, inputs = inputs, self.dropout(inputs + self.clocks(time))
         x, after = inputs, State(state.at + inputs.shape[1], [])
         for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            if self.recall is not None and known is not None and i == len(self.layers) - 1:
-                out, after.past = self.recall(x, inputs, known, state.past)
+            if self.recall is not None and i == len(self.layers) - 1:
+                out, after.past = self.recall(x, inputs, codes(raw), state.past)
                 x = x + self.dropout(out)
             out, hidden = self._recur(layer, norm(x), state.hidden[i])
             x = x + self.dropout(out)
@@ -192,7 +197,7 @@ class Clocked(nn.Module):
 
     def step(self, inputs: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         if not state.at:
-            state = State(0, self._hidden(inputs.shape[0], inputs, context))
+            state = State(0, self._hidden(inputs, context))
         out, state = self._run(inputs[:, None], state)
         return out[:, 0], state
 
@@ -222,8 +227,8 @@ class ClockedBoth(nn.Module):
         super().__init__()
         if sequence:
             raise ValueError("the clocked network cannot read a sequence of givens; use the transformer")
-        self.width, self.periods, half = width, tuple(periods), width // 2
-        self.clocks = nn.ModuleList([nn.Embedding(period, width) for period in self.periods])
+        self.width, half = width, width // 2
+        self.clocks = Clocks(periods, width)
         self.forwards = nn.ModuleList([nn.GRU(width, half, batch_first=True) for _ in range(layers)])
         self.backwards = nn.ModuleList([nn.GRU(width, half, batch_first=True) for _ in range(layers)])
         self.outs = nn.ModuleList([nn.Linear(2 * half, width) for _ in range(layers)])
@@ -234,7 +239,7 @@ class ClockedBoth(nn.Module):
 
     def forward(self, inputs: Tensor, inside: Tensor, context: Context) -> Tensor:
         at = torch.arange(inputs.shape[1], device=inputs.device)
-        x = self.dropout(inputs + ticking(self.clocks, self.periods, at))
+        x = self.dropout(inputs + self.clocks(at))
         # Position t of an item of length L trades places with L - 1 - t; behind the end nobody looks.
         turn = (inside.sum(dim=1, keepdim=True) - 1 - at).clamp(min=0)[..., None]
         for i, (ahead, back, out, up, down) in enumerate(
