@@ -8,11 +8,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwater.batch import shards
 from headwater.batch.manifest import Line, canonical, sync
 from headwater.errors import PromiseBroken
+from headwater.report.items import fitted
 
 if TYPE_CHECKING:
     from headwater.batch.plan import Plan
@@ -71,7 +72,7 @@ def _join(parts: list[Path], place: Path) -> None:
             schema = schema.set(schema.get_field_index(name), pyarrow.field(name, pyarrow.string()))
         with pyarrow.parquet.ParquetWriter(fresh, schema, compression="zstd") as writer:
             for part in parts:
-                writer.write_table(_as(pyarrow.parquet.ParquetFile(part).read(), schema))
+                writer.write_table(fitted(pyarrow.parquet.ParquetFile(part).read(), schema))
     except pyarrow.ArrowException as error:
         why = " ".join(str(error).split())[:200]
         raise PromiseBroken(
@@ -80,14 +81,3 @@ def _join(parts: list[Path], place: Path) -> None:
     sync(fresh)
     os.replace(fresh, place)
     sync(place.parent)
-
-
-def _as(table: Any, schema: Any) -> Any:
-    """A shard's table with the columns of all shards: those it has not are empty."""
-    import pyarrow
-
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.schema.names else pyarrow.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pyarrow.table(columns, schema=schema)

@@ -15,6 +15,17 @@ def row_of(row: int, draw: int, problem: str | None, columns: Mapping[str, Any])
     return {"row": row, "draw": draw, "valid": problem is None, "why_not": problem, **columns}
 
 
+def fitted(table: Any, schema: Any) -> Any:
+    """A table with the columns of a schema that joins several: those it has not are empty."""
+    import pyarrow
+
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.schema.names else pyarrow.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pyarrow.table(columns, schema=schema)
+
+
 class Table:
     """A Parquet file of dictionaries. A column that a row lacks is null; what the columns are is known when the last row is, so
     groups wait in files beside it until then. Deterministic: no clock, no random id."""
@@ -51,10 +62,7 @@ class Table:
         schema = pyarrow.unify_schemas([pyarrow.parquet.read_schema(part) for part in self.parts], promote_options="permissive")
         with pyarrow.parquet.ParquetWriter(self.file, schema, compression="zstd") as writer:
             for part in self.parts:
-                table = pyarrow.parquet.read_table(part, memory_map=False)
-                columns = [table[f.name].cast(f.type) if f.name in table.schema.names else None for f in schema]
-                empty = [pyarrow.nulls(len(table), f.type) for f in schema]
-                writer.write_table(pyarrow.table([e if c is None else c for c, e in zip(columns, empty, strict=True)], schema))
+                writer.write_table(fitted(pyarrow.parquet.read_table(part, memory_map=False), schema))
                 part.unlink()
         self.parts = []
 
