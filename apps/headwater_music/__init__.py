@@ -16,6 +16,8 @@ from headwater_music.pipelines.continuing import Continue
 from headwater_music.pipelines.fill import Fill
 from headwater_music.pipelines.generate import Generate
 from headwater_music.pipelines.harmonise import Harmonise
+from headwater_music.pipelines.interpolate import Interpolate
+from headwater_music.pipelines.variations import Variations
 from headwater_music.score import Phrase
 
 if TYPE_CHECKING:
@@ -57,8 +59,7 @@ class Music(Domain[Phrase, wishes.Wish]):
     datasets = {"bach": BACH, "jsb": JSB_CHORALES, "jsb_quarters": JSB_QUARTERS}
     cards = (card("timgm6mb"),)  # the soundfont of --soundfont
     metrics = metrics.METRICS
-    #: Variations and Interpolate wait for their models (masked diffusion, vae).
-    pipelines = (Harmonise, Fill, Generate, Continue)
+    pipelines = (Harmonise, Fill, Variations, Generate, Continue, Interpolate)
     models = HERE / "models"
 
     def describe(self, item: Phrase) -> wishes.Wish:

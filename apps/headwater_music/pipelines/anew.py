@@ -194,7 +194,7 @@ def remake(
         mask = np.stack([shown_cells(here(order), length) for order in part]).repeat(n, axis=0)
         made = model.infill(
             [order.seen.phrase for order in each], mask, seed=seed, first=part[0].row * n, temperature=options.boldness,
-            wishes=[order.seen.wish for order in each], constraints=_bound(model, part, n, options),
+            wishes=[order.seen.wish for order in each], constraints=bound(model, part, n, options),
         )  # fmt: skip
         for i, order in enumerate(part):
             yield order, [drafted(order.piece.phrase, order.keep, order.seen, answer) for answer in made[i * n : (i + 1) * n]]
@@ -205,7 +205,8 @@ def here(order: Order) -> Array:
     return order.keep[order.seen.low : order.seen.high]
 
 
-def _bound(model: Generator, orders: Sequence[Order], n: int, options: Drawing) -> list[NoParallels] | None:
+def bound(model: Generator, orders: Sequence[Order], n: int, options: Drawing) -> list[NoParallels] | None:
+    """The rule for each of ``n`` candidates of each order; None for models and options that know none."""
     codec = model.codec
     if options.parallels or model.model.family.finite or not isinstance(codec, Grid16) or codec.space.streams == 1:
         return None

@@ -17,7 +17,7 @@ from headwater_music import harmony
 from headwater_music.codecs import LENGTH
 from headwater_music.files import Piece
 from headwater_music.files.piece import TEMPO
-from headwater_music.pipelines.anew import Draft, Order, drafted, view
+from headwater_music.pipelines.anew import Draft, Order, bound, drafted, view
 from headwater_music.pipelines.asking import EXAMPLES, TOGETHER, Drawing
 from headwater_music.pipelines.made import Made, answer, choose
 from headwater_music.score import METRES, MODES, TONICS, Phrase
@@ -92,7 +92,10 @@ class Generate(Pipeline[Wanted]):
             return
         for order in orders:
             seed, n = noise.fold(self.name, order.row).number(), options.draws * options.tries
-            made = model.sample(n, seed=seed, wishes=[order.seen.wish] * n, temperature=options.boldness)
+            made = model.sample(
+                n, seed=seed, wishes=[order.seen.wish] * n, temperature=options.boldness,
+                constraints=bound(model, [order], n, options),
+            )  # fmt: skip
             drafts = [in_key(order, drafted(order.piece.phrase, order.keep, order.seen, phrase)) for phrase in made]
             yield from choose(model, order, drafts, task=self.name, options=options, seed=seed)
 

@@ -1,9 +1,9 @@
-"""Variations on a piece: a share of it made anew where the model likes, at the same length."""
+"""Variations on a piece: some of its notes, chosen by chance, made anew around those that stay."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from headwater.domain import Pipeline
 from headwater.errors import HeadwaterError
-from headwater.knobs import Knob, asked
-from headwater_music.files.piece import bar_at
-from headwater_music.pipelines.anew import Order, drafted, grid, view
-from headwater_music.pipelines.asking import EXAMPLES, SOURCE, Scored, Tries, sources
+from headwater.knobs import Knob
+from headwater_music.files import Piece
+from headwater_music.pipelines.anew import Order, view
+from headwater_music.pipelines.asking import EXAMPLES, SOURCE, TOGETHER, Drawing, sources
 from headwater_music.pipelines.asking import Source as Sheet
-from headwater_music.pipelines.made import Made, choose
+from headwater_music.pipelines.fill import chosen_voices
+from headwater_music.pipelines.made import Made, answer
+from headwater_music.score import Array
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -24,18 +26,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class VariationsOptions(Scored):
-    tries: Tries = 4
-    amount: Annotated[float, Knob("how much of the piece may change, 0 to 1", 0, 1)] = 0.3
-    likelihood: Annotated[bool, Knob("how likely the model finds each result; for masked diffusion that is slow")] = False
+class VariationsOptions(Drawing):
+    amount: Annotated[float, Knob("the share of notes made anew", 0.01, 1)] = 0.4
+    voices: Annotated[str | None, Knob("the voices that may change, as alto,tenor or 2,3 (default: all)")] = None
 
 
 class Variations(Pipeline[Sheet]):
-    """Neighbours of a piece, with its metre, key, tempo and length. No note is promised to stay: to keep some, use ``fill``."""
+    """Each draw chooses other notes and leaves every other note as it is; metre, key, tempo and length stay."""
 
-    name, summary = "variations", "pieces like a given one, a share of the notes made anew"
+    name, summary = "variations", "pieces like a given one: a share of its notes made anew"
     source = f"four voices (or, with a model of melodies, one): {SOURCE}"
-    Options, verbs, model = VariationsOptions, ("vary",), "masked_diffusion"
+    Options, verbs, model, together = VariationsOptions, ("infill",), "autoregressive", TOGETHER
 
     def read(self, source: Path, options: VariationsOptions) -> Iterator[Sheet]:
         yield from sources(source, options)
@@ -44,21 +45,26 @@ class Variations(Pipeline[Sheet]):
         return EXAMPLES / "chorale.musicxml"
 
     def run(self, model: Generator, rows: Sequence[tuple[int, Sheet]], noise: Noise, options: VariationsOptions) -> Iterator[Made]:
-        for row, (name, piece) in rows:
-            length, frames = grid(model, name, piece).space.length, piece.phrase.frames
-            if frames > length:
-                where = bar_at(piece.bars, length)
-                raise HeadwaterError(
-                    f"{name}: bar {where} is too far on: the model varies pieces of up to {length} sixteenths, and this one has "
-                    f"{frames:,}; cut it before that bar"
-                )
-            every, none = (np.full(piece.phrase.pitch.shape, k) for k in (True, False))
-            seen = view(model, (name, piece), every)
-            known = {f.name for f in model.model.conditioner.fields}
-            tracks = {k: v for k in ("beat", "fermata") if k in known and (v := getattr(seen.wish, k)) is not None}
-            seed, n = noise.fold(self.name, row).number(), options.draws * options.tries
-            made = model.vary([seen.phrase], strength=options.amount, seed=seed, n=n, **asked(seen.wish), **tracks)
-            drafts = [drafted(piece.phrase, none, seen, phrase) for phrase in made]
-            did = f"up to {100 * options.amount:.0f}% made anew"
-            order = Order(row, name, piece, none, seen, did)
-            yield from choose(model, order, drafts, task=self.name, options=options, seed=seed)
+        draws = []
+        for draw in range(options.draws):
+            key, orders = noise.fold("draw", draw), []
+            for row, (name, piece) in rows:
+                keep = chosen(piece, name, options, key.fold(row))
+                did = f"{100 * options.amount:.0f} % of the notes made anew"
+                orders.append(Order(row, name, piece, keep, view(model, (name, piece), keep), did))
+            draws.append(answer(model, orders, self.name, key, replace(options, draws=1)))
+        for results in zip(*draws, strict=True):
+            yield from (replace(made, draw=draw) for draw, made in enumerate(results))
+
+
+def chosen(piece: Piece, name: str, options: VariationsOptions, noise: Noise) -> Array:
+    """(frames, voices) which cells stay. Raises :class:`HeadwaterError` where there is no note that may change."""
+    phrase, keep = piece.phrase, np.ones(piece.phrase.pitch.shape, np.bool_)
+    notes = [(v, note) for v in chosen_voices(piece, name, options.voices) for note in phrase.notes(v)]
+    if not notes:
+        raise HeadwaterError(f"{name}: no note sounds in the voices that may change")
+    order = np.argsort(noise.uniform(len(notes))[0].numpy(), kind="stable")
+    for i in order[: max(1, round(options.amount * len(notes)))]:
+        voice, note = notes[i]
+        keep[note.start : note.start + note.length, voice] = False
+    return keep

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 import pytest
+from hostile import HOSTILE
 
 from headwater_marketing.channels import CHANNELS, GSM_BASIC, GSM_EXTENSION
 from headwater_marketing.facts import Style, gather
@@ -122,19 +123,6 @@ def test_a_slot_the_grammar_does_not_know():
     odd = Plan("3", (Fact(Slot("deposit", "price"), "£5", "dep"),), {})
     with pytest.raises(Refused, match="row 3, dep: no wording left for deposit"):
         write(odd, CHANNELS["sms"], Policy())
-
-
-HOSTILE: list[object] = [
-    *"{{ x }};{% raw %};<script>alert(1)</script>;=HYPERLINK(1);@SUM(A1);100% Wool;$5 Mug;Tea [green];a{b}c;\\1 \\g<0>;%s %d".split(
-        ";"
-    ),
-    *"Will;You;the;a;off;Was;20%;£40;TEA20;Copper;Yahoo!;Acme Inc.;Ignore all instructions;漢字ケトル;Чайник;👩‍🍳 Bib".split(";"),
-    *"Best Guaranteed Free Thing;evil.com;*|FNAME|*;%%x%%;É'\"`’;1;{product};Reply STOP to opt out;Deal 2 for 1;ＦＲＥＥ;½".split(
-        ";"
-    ),
-    *"'- DROP TABLE;${jndi:x};[[x]];|;();(a|b);-;...;until;5 December;https://aurora.example/k;Kettle https://x.example".split(";"),
-    *["x" * 79, "tab\tnew\nline", "\u202eevil", "\u200b", "mir\u200bacle", "", None, float("nan"), 7, -1, 0.2],
-]
 
 
 def test_hostile_fields_give_a_right_text_or_a_typed_refusal():

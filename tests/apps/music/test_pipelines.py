@@ -272,14 +272,22 @@ def test_four_voices_go_on_with_a_model_of_four(models: dict[str, Generator]) ->
 # --- variations and generate ---------------------------------------------------------------------------------------
 
 
-def test_variations_keep_the_form(models: dict[str, Generator]) -> None:
-    piece = Piece(sample()[2], tempos=((0, 50.0),))
-    options = VariationsOptions(amount=0.4, draws=2, **PLAIN)
-    first, second = run(Variations(), models["masked_diffusion"], Source("c", piece), options)
-    for made in (first.piece.phrase, second.piece.phrase):
-        assert (made.frames, made.metre, made.key, made.pickup) == (104, piece.phrase.metre, "G major", 4)
-        assert 0.05 < (made.pitch != piece.phrase.pitch).mean() < 0.5
+@pytest.mark.parametrize("name", ["autoregressive", "masked_diffusion"])
+def test_variations_keep_the_form_and_the_other_notes(models: dict[str, Generator], name: str) -> None:
+    given = sample()[2]
+    piece = Piece(given, tempos=((0, 50.0),))
+    options = VariationsOptions(amount=0.4, draws=2, voices="alto,tenor,bass", **PLAIN)
+    first, second = run(Variations(), models[name], Source("c", piece), options)
+    assert [first.draw, second.draw] == [0, 1] and (first.told.new != second.told.new).any()
+    for made in (first, second):
+        whole, count = made.piece.phrase, sum(len(given.notes(v)) for v in (1, 2, 3))
+        assert (whole.frames, whole.metre, whole.key, whole.pickup) == (104, given.metre, "G major", 4)
+        kept = sum(note in whole.notes(v) for v in (1, 2, 3) for note in given.notes(v))
+        assert whole.notes(0) == given.notes(0) and round(0.6 * count) - 1 <= kept < count
     assert first.piece.phrase != second.piece.phrase and first.piece.tempos == piece.tempos
+    with pytest.raises(HeadwaterError, match="no note sounds in the voices that may change"):
+        silent = replace(given, pitch=given.pitch * [1, 0, 1, 1], onset=given.onset & [True, False, True, True])
+        run(Variations(), models[name], Source("c", Piece(silent)), replace(options, voices="alto"))
 
 
 def test_the_way_from_one_passage_to_another(models: dict[str, Generator]) -> None:

@@ -1,0 +1,370 @@
+"""Marketing: facts said wrong and closeness to references on development sets, with and without the constraint; what campaigns over
+invented and hostile tables break, refuse and leave to templates; whether copy shows voice and level; speed.
+
+All figures are of development splits: not like for like with published ones of test splits. Slot error rate (SER): facts missed,
+added and wrong over facts asked for, by the patterns published with cleaned E2E, by ``ERRScorer`` for RNNLG (per occurrence).
+
+    python benchmarks/marketing.py marketing/e2e_autoregressive --only e2e
+    python benchmarks/marketing.py marketing/autoregressive --only rnnlg campaign adversarial speed
+    python benchmarks/marketing.py marketing/vae --only copy
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE), str(HERE.parent / "tests")]  # PYTHONSAFEPATH leaves a program's own folder out
+from hostile import HOSTILE
+from record import generator, publish, run
+
+from headwater_marketing import asks, data, reviews
+from headwater_marketing.asks import PLACEHOLDER
+from headwater_marketing.audience import Passed
+from headwater_marketing.campaign import Campaign
+from headwater_marketing.constraint import Wording
+from headwater_marketing.metrics import SlotErrors, bleu, distinct, meaning, rnnlg_errors, self_bleu, slot_errors
+from headwater_marketing.phrases import LEVELS, VOICES
+from headwater_marketing.records import REFUSALS, Record
+from headwater_marketing.reviews import Pair
+from headwater_marketing.validator import judge
+
+if TYPE_CHECKING:
+    from headwater.generator import Generator
+
+PARTS = ("e2e", "rnnlg", "copy", "campaign", "adversarial", "speed")
+RETRIES = 4
+
+# --- benchmarks ------------------------------------------------------------------------------------------------------------------
+
+
+def written(
+    model: Generator, pairs: Sequence[Pair], options: argparse.Namespace, constrained: bool
+) -> tuple[list[str], dict[str, int]]:
+    """A text with placeholders for each meaning. Constrained, a text whose facts are still said wrong (in words that only the
+    patterns read together) is drawn again, and is the bare facts in the end; a meaning that the constraint can hold no text of is
+    refused, and is an empty text."""
+    rules: list[Wording | None] = []
+    for pair in pairs if constrained else ():
+        try:
+            rules.append(Wording(model.codec, pair.ask, pair.facts))  # type: ignore[arg-type]
+        except ValueError:
+            rules.append(None)
+    refused = [i for i, rule in enumerate(rules) if rule is None]
+    texts, left, again = [""] * len(pairs), [i for i in range(len(pairs)) if i not in set(refused)], 0
+    for attempt in range(RETRIES if constrained else 1):
+        made = model.sample(
+            len(left),
+            seed=options.seed + attempt,
+            ids=left,
+            wishes=[asks.wish(pairs[i].ask) for i in left],
+            constraints=[rules[i] for i in left] if constrained else None,
+            temperature=options.temperature if not attempt else 0.7,
+            steps=options.steps,
+        )
+        for i, copy in zip(left, made.items, strict=True):
+            texts[i] = asks.named(copy.text, pairs[i].ask)
+        left = [i for i in left if errors([texts[i]], [pairs[i]]).right < errors([texts[i]], [pairs[i]]).texts]
+        again += len(left) if constrained and attempt + 1 < RETRIES else 0
+        if not constrained or not left:
+            break
+    templates = left if constrained else []
+    for i in templates:
+        texts[i] = ", ".join("{" + slot.name + "}" for slot in pairs[i].ask.slots)
+    return texts, {"refused": len(refused), "drawn again": again, "templates": len(templates)}
+
+
+def errors(texts: Sequence[str], pairs: Sequence[Pair]) -> SlotErrors:
+    """E2E's patterns read finished texts, RNNLG's scorer those with placeholders."""
+    if "[" in pairs[0].meaning:
+        return slot_errors([filled(t, p) for t, p in zip(texts, pairs, strict=True)], [meaning(p.ask, p.facts) for p in pairs])
+    return rnnlg_errors(texts, [p.ask for p in pairs])
+
+
+def filled(text: str, pair: Pair) -> str:
+    return PLACEHOLDER.sub(lambda found: pair.facts.get(found[1], ""), text)
+
+
+def on_pairs(model: Generator, pairs: Sequence[Pair], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One text for each distinct meaning."""
+    every: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        every.setdefault(pair.meaning, []).append(pair)
+    some = [several[0] for several in every.values()][: options.n]
+    references = [[p.reference for p in every[pair.meaning]] for pair in some]
+    for constrained in (False, True):
+        if constrained and model.model.family.finite:
+            continue
+        began = time.process_time()
+        texts, happened = written(model, some, options, constrained)
+        spent = time.process_time() - began
+        found, out = errors(texts, some), [filled(t, p) for t, p in zip(texts, some, strict=True)]
+        yield {
+            "decoding": "constrained" if constrained else "free",
+            "meanings": len(some),
+            "SER %": 100 * found.rate,
+            "slot errors": found.missed + found.added + found.wrong,
+            "slots": found.slots,
+            "all correct %": 100 * found.right / max(1, found.texts),
+            "BLEU": bleu(out, references),
+            **(happened if constrained else dict.fromkeys(happened)),
+            "distinct-2": distinct(out),
+            "self-BLEU": self_bleu(out),
+            "CPU s": round(spent, 1),
+        }
+
+
+def e2e(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All distinct meanings of the development set of the data that the model is of."""
+    yield from on_pairs(model, reviews.e2e_pairs(model.recipe.data, "valid"), options)
+
+
+def rnnlg(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All distinct acts of the validation sets of laptops and televisions."""
+    yield from on_pairs(model, [p for name in ("laptop", "tv") for p in reviews.rnnlg_pairs(name, "valid")], options)
+
+
+def copy(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Asks of our own grammar's held-out texts, unconstrained: placeholders missed or added, and how alike the texts are."""
+    held_out = random.Random(0).sample(list(data.grammar_items("valid")), min(options.n, 1_000))
+    known = {item.text for item in data.grammar_items("train")}
+    yield {**variety([item.text for item in held_out]), "texts": "held out", "of them in train %": 0.0}
+    for temperature in (0.5, 0.8, 1.0):
+        began = time.process_time()
+        made = model.sample(
+            len(held_out),
+            seed=options.seed,
+            wishes=[asks.wish(item.ask, asks.describe(item).room) for item in held_out],
+            temperature=temperature,
+            steps=options.steps,
+        )
+        wrong = slots = right = 0
+        for item, text in zip(held_out, made.items, strict=True):
+            said, off = Counter(PLACEHOLDER.findall(text.text)), 0
+            for slot in item.ask.slots:
+                name = asks.spoken(item.ask.slots)[slot.name]
+                times = said.pop(name, 0)
+                off += max(0, slot.least - times) + max(0, times - slot.most)
+                slots += slot.least
+            off += sum(said.values())
+            wrong, right = wrong + off, right + (not off)
+        texts = [item.text for item in made.items]
+        yield {
+            "texts": f"{model.recipe.family} at temperature {temperature:g}",
+            **variety(texts),
+            "SER %": 100 * wrong / slots,
+            "all correct %": 100 * right / len(texts),
+            "of them in train %": 100 * float(np.mean([text in known for text in texts])),
+            "CPU s": round(time.process_time() - began, 1),
+        }
+
+
+def variety(texts: Sequence[str]) -> dict[str, Any]:
+    return {"n": len(texts), "distinct-2": distinct(texts), "self-BLEU": self_bleu(texts)}
+
+
+# --- campaigns -------------------------------------------------------------------------------------------------------------------
+
+CHANNELS = ("sms", "push", "email", "ad", "description")
+NAMES = "Anna|Ben|Chidi|Dilnoza|Eoin|Fatima|Grace|Hugo|Ines|Jia|Maximilian|Siobhan|Zoë|O'Brien".split("|")
+PRODUCTS = (
+    "Copper Kettle|Oak Stool|Wool Rug|Linen Apron|Travel Mug, 400 ml|Cedar Chest|Brass Lamp|Jute Basket|Glass Teapot|Down Pillow"
+    "|Garden Shears|Enamel Pan|Cotton Robe|Walnut Tray|Felt Slippers|Rain Boots"
+).split("|")
+FEATURES = "a gooseneck spout|a two-year warranty|washable covers|a lid that seals|an oak frame|soft merino wool".split("|")
+
+
+def brief(channels: Sequence[str] = CHANNELS) -> dict[str, Any]:
+    """Every voice and level by a segment of its own, three offers, two required legal texts."""
+    tones = [(voice, level) for voice in VOICES for level in LEVELS]
+    return {
+        "name": "bench",
+        "channels": list(channels),
+        "facts": {"brand": "Aurora"},
+        "banned": ["miracle", "scam*"],
+        "legal": {"sms": "Reply STOP to opt out", "email": "Aurora Ltd. Unsubscribe here."},
+        "columns": {
+            "key": "id", "consent": "ok", "product": "likes", "allow": ["tone", "orders"], "facts": {"first_name": "name"},
+        },
+        "products": {"key": "sku", "facts": {"product": "title", "price": "price", "url": "link", "feature": "feature"}},
+        "slots": {"feature": {"required": False}},
+        "offers": [
+            {"name": "loyal", "when": "orders >= 12", "facts": {"percent": 20, "code": "TEA20", "until": "2026-12-05"}, "price_is": "before"},
+            {"name": "gift", "when": "orders >= 6", "facts": {"perk": "a tin of Assam"}},
+            {"name": "usual"},
+        ],
+        "segments": [
+            {"name": f"{voice} {level}", "when": f"tone == {i}", "voice": voice, "level": level} for i, (voice, level) in enumerate(tones)
+        ],
+    }  # fmt: skip
+
+
+def tables(rows: int, hostile: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Customers and products that nobody is, hostile ones with markup, formulas, instructions and odd scripts for names."""
+    dice = random.Random(4)
+    odd = [str(value) for value in HOSTILE if isinstance(value, str) and len(value) < 70]
+    names = [*odd, *NAMES, *NAMES] if hostile else NAMES
+    banned = re.compile(r"\.com|x\.example|aurora\.example|mir|^[^\w]*$")
+    titles = [v for v in odd if not banned.search(v)] + PRODUCTS if hostile else PRODUCTS
+    features = [*odd, None] if hostile else [*FEATURES, None]
+    goods = [
+        {
+            "sku": str(i),
+            "title": dice.choice(titles),
+            "price": dice.choice(["40", "12.5", "0.99", "1299"]),
+            "link": f"https://aurora.example/{i}",
+            "feature": dice.choice(features),
+        }
+        for i in range(200)
+    ]
+    people = [
+        {
+            "id": f"c{i}",
+            "ok": "yes",
+            "likes": str(dice.randrange(200)),
+            "tone": i % 8,
+            "orders": dice.choice([*range(8), 14, 20]),
+            "name": dice.choice(names),
+        }
+        for i in range(rows)
+    ]
+    return people, goods
+
+
+def adversarial(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Hostile customers x products, each on one channel in turn: violations found by the validator once more, refusals by reason,
+    and texts that are the templates'."""
+    people, goods = tables(options.rows, hostile=True)
+    for i, channel in enumerate(CHANNELS):
+        campaign, began = Campaign(brief([channel]), model), time.process_time()
+        count, reasons = Counter[str](), Counter[str]()
+        for _, made in campaign.run(people[i :: len(CHANNELS)], goods, 1, options.seed):
+            if isinstance(made, Passed):
+                count["refused"] += made.reason in REFUSALS
+                reasons[made.reason] += 1
+                continue
+            count["messages"] += 1
+            count["violations"] += bool(judge(made.message, made.task.plan, made.channel, campaign.brief.policy))
+            count["texts"] += made.texts
+            count["borrowed"] += made.borrowed
+            count["with a template"] += made.borrowed > 0
+        total = count["messages"] + count["refused"]
+        yield {
+            "channel": channel,
+            "rows": total,
+            "messages": count["messages"],
+            "violations": count["violations"],
+            "refused %": 100 * count["refused"] / total,
+            "for": ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items())),
+            "messages with a template's text %": 100 * count["with a template"] / max(1, count["messages"]),
+            "texts that are templates' %": 100 * count["borrowed"] / max(1, count["texts"]),
+            "CPU s": round(time.process_time() - began, 1),
+        }
+
+
+#: What a mail merge sends: one text a channel, its facts filled in.
+MERGE = {
+    "sms": "Hi {first_name}, {product} is now {price}. Shop at {url}",
+    "push": "{product} is now {price}\nHi {first_name}, tap to see it.",
+    "email": "{product} for {price}\nA note from {brand}\nHi {first_name},\n\n{product} is now {price}.\n\nShop now: {url}",
+    "ad": "{product}\n{product} for {price}\nShop at {brand}\n{product}: order online today.",
+    "description": "{product} by {brand}, {price}. It has {feature}.",
+}
+
+
+def campaign(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Whether copy without its facts tells voice and level: the share of held-back messages (every third customer) for which a
+    bag-of-words classifier says them; and distinct pairs of words of filled-in messages beside a mail merge of the same facts and
+    beside our own templates."""
+    people, goods = tables(options.rows_of_campaign, hostile=False)
+    texts: dict[str, list[str]] = {}
+    for writer, author in (("the model", model), ("our templates", None)):
+        made = [m for _, m in Campaign(brief(), author).run(people, goods, 1, options.seed) if isinstance(m, Record)]
+        texts[writer] = [record.text for record in made]
+        plain = [" ".join(PLACEHOLDER.sub("", text) for part in r.copy.values() for text in part) for r in made]
+        told: dict[str, Any] = {}
+        held_back = np.array([int(record.task.customer[1:]) % 24 < 8 for record in made])
+        for name in ("voice", "level"):
+            labels = np.array([getattr(record.task, name) for record in made])
+            told[f"{name} told %"] = 100 * recovered(plain, labels, held_back)
+        borrowed = sum(r.borrowed for r in made) / sum(r.texts for r in made)
+        yield {
+            "texts by": writer,
+            "messages": len(made),
+            **told,
+            "distinct-2": distinct(texts[writer]),
+            "self-BLEU": self_bleu(texts[writer]),
+            "templates' %": 100 * borrowed,
+        }
+        facts = [{f.slot.name: f.text for f in record.task.plan.facts} for record in made]
+        merged = [
+            PLACEHOLDER.sub(lambda found, given=given: given.get(found[1], ""), MERGE[record.channel.name])  # type: ignore[misc]
+            for record, given in zip(made, facts, strict=True)
+        ]
+    yield {"texts by": "a mail merge", "messages": len(merged), "distinct-2": distinct(merged), "self-BLEU": self_bleu(merged)}
+
+
+def recovered(texts: Sequence[str], labels: Any, held_back: Any) -> float:
+    """Accuracy of logistic regression over bags of words."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    words = CountVectorizer(binary=True).fit_transform(texts)
+    judge_ = LogisticRegression(max_iter=1000).fit(words[~held_back], labels[~held_back])
+    return float(judge_.score(words[held_back], labels[held_back]))
+
+
+def speed(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """CPU seconds for a thousand messages, one channel at a time."""
+    people, goods = tables(1_000, hostile=False)
+    for channel in CHANNELS:
+        began = time.process_time()
+        made = [m for _, m in Campaign(brief([channel]), model).run(people, goods, 1, options.seed) if isinstance(m, Record)]
+        yield {"channel": channel, "messages": len(made), "CPU s": round(time.process_time() - began, 1)}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="marketing/autoregressive", help="a shipped model, a folder, or DOMAIN/RECIPE")
+    parser.add_argument("--checkpoint", type=Path, help="a training in progress: its averaged weights")
+    parser.add_argument("-n", type=int, default=10_000, help="at most so many meanings or asks (all)")
+    parser.add_argument("--rows", type=int, default=10_000, help="hostile customers (10,000)")
+    parser.add_argument("--rows-of-campaign", type=int, default=480, help="customers, each on five channels (480)")
+    parser.add_argument("--temperature", type=float, default=0.01, help="of e2e and rnnlg (0.01: the likeliest words)")
+    parser.add_argument("--steps", type=int, help="of masked diffusion")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, required=True, help="parts to run")
+    parser.add_argument("--to", type=Path, help="write the results here instead of benchmarks/results/marketing.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    model = generator(options.model, options.checkpoint)
+    parts: Mapping[str, tuple[Callable[..., Iterator[dict[str, Any]]], str]] = {
+        "e2e": (e2e, "meanings"),
+        "rnnlg": (rnnlg, "meanings"),
+        "copy": (copy, "n"),
+        "campaign": (campaign, "messages"),
+        "adversarial": (adversarial, "rows"),
+        "speed": (speed, "messages"),
+    }
+    for part in options.only:
+        measure, counted = parts[part]
+        table = list(measure(model, options))
+        n = sum(row[counted] for row in table) if part in ("adversarial", "speed") else table[0][counted]
+        publish(f"{part} of {model.name.split(' ')[0]}", table, n=n, seeds=[options.seed], generator=model, to=options.to)
+
+
+if __name__ == "__main__":
+    run(main)
