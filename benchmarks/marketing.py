@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-HERE = Path(__file__).parent
-sys.path += [str(HERE), str(HERE.parent / "tests")]  # PYTHONSAFEPATH leaves a program's own folder out
+sys.path.append(str(Path(__file__).parent))  # PYTHONSAFEPATH leaves a program's own folder out
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from hostile import HOSTILE
 from record import generator, publish, run
 
@@ -199,12 +199,16 @@ def brief(channels: Sequence[str] = CHANNELS) -> dict[str, Any]:
         "products": {"key": "sku", "facts": {"product": "title", "price": "price", "url": "link", "feature": "feature"}},
         "slots": {"feature": {"required": False}},
         "offers": [
-            {"name": "loyal", "when": "orders >= 12", "facts": {"percent": 20, "code": "TEA20", "until": "2026-12-05"}, "price_is": "before"},
+            {
+                "name": "loyal", "when": "orders >= 12", "price_is": "before",
+                "facts": {"percent": 20, "code": "TEA20", "until": "2026-12-05"},
+            },
             {"name": "gift", "when": "orders >= 6", "facts": {"perk": "a tin of Assam"}},
             {"name": "usual"},
         ],
         "segments": [
-            {"name": f"{voice} {level}", "when": f"tone == {i}", "voice": voice, "level": level} for i, (voice, level) in enumerate(tones)
+            {"name": f"{voice} {level}", "when": f"tone == {i}", "voice": voice, "level": level}
+            for i, (voice, level) in enumerate(tones)
         ],
     }  # fmt: skip
 

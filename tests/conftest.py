@@ -27,6 +27,7 @@ def _beside(name: str) -> Any:
 
 
 toys, digits = _beside("toys"), _beside("digits")
+_beside("hostile")
 
 
 @pytest.fixture(scope="session", autouse=True)
