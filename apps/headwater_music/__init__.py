@@ -42,6 +42,13 @@ def clocked_both(*args: Any, **options: Any) -> nn.Module:
     return ClockedBoth(*args, **options)
 
 
+def whole(*args: Any, **options: Any) -> nn.Module:
+    """:class:`headwater_music.networks.Whole`, likewise."""
+    from headwater_music.networks import Whole
+
+    return Whole(*args, **options)
+
+
 class Music(Domain[Phrase, wishes.Wish]):
     """Four-part chorales, soprano to bass, and single melodies, on a grid of sixteenths.
 
@@ -54,7 +61,7 @@ class Music(Domain[Phrase, wishes.Wish]):
     package = "headwater[music]"
     Wish = wishes.Wish
     codecs = {"chorale": CHORALE, "melody": MELODY, "two_bars": TWO_BARS, "jsb": JSB, "quarters": QUARTERS}
-    networks = {"clocked": clocked, "clocked-both": clocked_both}
+    networks = {"clocked": clocked, "clocked-both": clocked_both, "whole": whole}
     recipes = Recipe.folder(HERE / "recipes")
     datasets = {"bach": BACH, "jsb": JSB_CHORALES, "jsb_quarters": JSB_QUARTERS}
     cards = (card("timgm6mb"),)  # the soundfont of --soundfont

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headwater.context import Context
-from headwater.spaces import Space
+from headwater.spaces import Space, Tokens
 
 #: A bar of 4/4 and a bar of 3/4 in sixteenths: the beats and halves of beats of every common metre follow from the two.
 PERIODS = (16, 12)
@@ -41,11 +41,13 @@ class Past(NamedTuple):
 
 @dataclass
 class State:
-    """Where a sequence stands: its next position, each layer's hidden state, and the past that a :class:`Recall` reads."""
+    """Where a sequence stands: its next position, each layer's hidden state, the past that a :class:`Recall` reads, and what the
+    pooled context says of each position."""
 
     at: int
     hidden: list[Tensor]
     past: Past | None = None
+    laid: Tensor | None = None
 
 
 class Recall(nn.Module):
@@ -133,8 +135,12 @@ class Clocked(nn.Module):
     With ``recall`` heads, a :class:`Recall` stands before the last layer. ``forget`` is the share of recurrent weights that
     training leaves out at a time (DropConnect as in AWD-LSTM, Merity et al., 2018, https://arxiv.org/abs/1708.02182).
 
-    (rows, positions, width) to the same. The pooled context sets the first hidden state; sequences are not read.
+    (rows, positions, width) to the same. The pooled context sets the first hidden state and, with ``along`` positions, is read by
+    each of those through a map of its own, as a latent that says what is where wants to be; sequences are not read.
     """
+
+    #: Numbers a position that the pooled context is mapped to.
+    LAID_OUT = 64
 
     def __init__(
         self,
@@ -146,6 +152,7 @@ class Clocked(nn.Module):
         periods: Sequence[int] = PERIODS,
         recall: int = 0,
         forget: float = 0.0,
+        along: int = 0,
         pooled: int = 0,
         cells: int = 0,
         sequence: int = 0,
@@ -153,7 +160,11 @@ class Clocked(nn.Module):
         super().__init__()
         if sequence:
             raise ValueError("the clocked network cannot read a sequence of givens; use the transformer")
+        if along and not pooled:
+            raise ValueError("along: there is no pooled context to lay out")
         self.width, self.forget = width, forget
+        self.laid = nn.Linear(pooled, along * self.LAID_OUT) if along else None
+        self.raised = nn.Linear(self.LAID_OUT, width) if along else None
         self.recall = Recall(width, recall) if recall else None
         self.clocks = Clocks(periods, width)
         self.layers = nn.ModuleList([nn.GRU(width, width, batch_first=True) for _ in range(layers)])
@@ -168,13 +179,22 @@ class Clocked(nn.Module):
         hidden = torch.tanh(self.first(context.pooled)).to(inputs.dtype)
         return [h[None].contiguous() for h in hidden.chunk(len(self.layers), dim=1)]
 
+    def _laid(self, context: Context) -> Tensor | None:
+        """(rows, along, width): what the pooled context says of each position."""
+        if self.laid is None or self.raised is None or context.pooled is None:
+            return None
+        out: Tensor = self.raised(F.silu(self.laid(context.pooled).unflatten(1, (-1, self.LAID_OUT))))
+        return out
+
     def forward(self, inputs: Tensor, context: Context) -> Tensor:
-        return self._run(inputs, State(0, self._hidden(inputs, context)))[0]
+        return self._run(inputs, State(0, self._hidden(inputs, context), laid=self._laid(context)))[0]
 
     def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         time = torch.arange(state.at, state.at + inputs.shape[1], device=inputs.device)
         raw, inputs = inputs, self.dropout(inputs + self.clocks(time))
-        x, after = inputs, State(state.at + inputs.shape[1], [])
+        if state.laid is not None and (told := state.laid[:, state.at : state.at + inputs.shape[1]]).shape[1]:
+            inputs = inputs + F.pad(told, (0, 0, 0, inputs.shape[1] - told.shape[1])).to(inputs.dtype)
+        x, after = inputs, State(state.at + inputs.shape[1], [], laid=state.laid)
         for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             if self.recall is not None and i == len(self.layers) - 1:
                 out, after.past = self.recall(x, inputs, codes(raw), state.past)
@@ -197,7 +217,7 @@ class Clocked(nn.Module):
 
     def step(self, inputs: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         if not state.at:
-            state = State(0, self._hidden(inputs, context))
+            state = State(0, self._hidden(inputs, context), laid=self._laid(context))
         out, state = self._run(inputs[:, None], state)
         return out[:, 0], state
 
@@ -251,3 +271,37 @@ class ClockedBoth(nn.Module):
             x = x + self.dropout(out(both))
             x = x + self.dropout(down(F.relu(up(self.norms[2 * i + 1](x))).square()))
         return self.norm(x)
+
+
+class Whole(nn.Module):
+    """A reader of short items that remembers what is where: one gated recurrent unit in each direction, ``narrow`` numbers of each
+    position, and a linear map of all of them side by side. A position behind the end counts as the end.
+
+    (rows, positions, streams) to (rows, features). The pooled context, given cells and sequences are not read.
+    """
+
+    def __init__(
+        self,
+        space: Tokens,
+        *,
+        features: int,
+        width: int = 256,
+        narrow: int = 64,
+        dropout: float = 0.0,
+        pooled: int = 0,
+        cells: int = 0,
+        sequence: int = 0,
+    ) -> None:
+        super().__init__()
+        self.length = space.length
+        self.embed = nn.ModuleList([nn.Embedding(v, width) for v in space.vocabs])
+        self.both = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
+        self.norm, self.dropout = nn.RMSNorm(width), nn.Dropout(dropout)
+        self.narrow, self.out = nn.Linear(width, narrow), nn.Linear(self.length * narrow, features)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = F.pad(x[:, : self.length], (0, 0, 0, self.length - min(x.shape[1], self.length)))
+        h = torch.stack([e(x[..., s]) for s, e in enumerate(self.embed)]).sum(0)
+        h = h + self.both(h)[0]
+        out: Tensor = self.out(self.dropout(F.silu(self.narrow(self.norm(h)))).flatten(1))
+        return out

@@ -73,7 +73,9 @@ class Autoregressive(Family):
 
     Args: ``space`` a :class:`Tokens`; ``network`` a causal network; ``context`` the widths of pooled, cells and sequence
     (of which cells and pooled are added to the inputs); ``patterns`` a subset of ``("span", "streams", "cells")``; ``ordinal`` for
-    tokens whose numbers are a scale, see :class:`~headwater.families.heads.OrdinalHead`, which takes ``head_dropout``.
+    tokens whose numbers are a scale, see :class:`~headwater.families.heads.OrdinalHead`, which takes ``head_dropout``;
+    ``word_dropout`` the share of positions whose tokens training hides from those behind, so that a decoder has to read its
+    latent (Bowman et al., 2016, https://arxiv.org/abs/1511.06349, section 3.1).
     """
 
     name = "autoregressive"
@@ -88,12 +90,13 @@ class Autoregressive(Family):
         patterns: Sequence[str] = (),
         ordinal: bool = False,
         head_dropout: float = 0.0,
+        word_dropout: float = 0.0,
     ) -> None:
         super().__init__(space)
         if unknown := set(patterns) - set(PATTERNS):
             raise ValueError(f"unknown infill patterns {sorted(unknown)}; known: {', '.join(PATTERNS)}")
         self.tokens = space
-        self.patterns = tuple(patterns)
+        self.patterns, self.word_dropout = tuple(patterns), word_dropout
         assert isinstance(network, CausalNet)
         self.network, width = network, network.width
         self.embed = nn.ModuleList([nn.Embedding(v, width) for v in space.vocabs])
@@ -148,8 +151,11 @@ class Autoregressive(Family):
     def _log_probs(self, x: Tensor, context: Context, kept: Kept | None) -> tuple[Tensor, Tensor]:
         inputs = self._start(x.shape[0], x.shape[1], context, kept)
         shifted = torch.cat([self.first.weight.expand(x.shape[0], 1, -1), self._embed(x[:, :-1])], dim=1)
-        hidden = self.network(shifted + inputs, context)
         before = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1)
+        if self.word_dropout and self.network.training:
+            seen = torch.rand(x.shape[:2], device=x.device)[..., None] >= self.word_dropout
+            shifted, before = shifted * seen, before * seen
+        hidden = self.network(shifted + inputs, context)
         out = torch.stack(
             [
                 F.cross_entropy(self.head.logits(hidden, s, x, before).flatten(0, 1).float(), x[..., s].flatten(), reduction="none")

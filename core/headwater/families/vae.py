@@ -97,7 +97,7 @@ class VAE(Family):
 
     Cells of grids and vectors are independent given z, by the laws of :mod:`headwater.families.observation`: ``sigma`` ("one",
     "each", "written") is how a normal one learns its σ, ``components`` how many logistics mix where grey levels are many. Tokens
-    are decoded by an autoregressive model, with the options ``decoder`` (``ordinal``, ``head_dropout``).
+    are decoded by an autoregressive model, with the options ``decoder`` (``ordinal``, ``head_dropout``, ``word_dropout``).
 
     Raises ``ValueError`` for options out of range, and for β or λ with several samples.
     """
