@@ -38,6 +38,8 @@ from headwater.context import Context
 from headwater.domain import Evaluation, Pipeline
 from headwater.evaluate.two_sample import two_sample
 from headwater.families.autoregressive import draw
+from headwater.families.contract import Steer
+from headwater.families.vae import VAE, kl
 from headwater.noise import Noise
 from headwater_music import data
 from headwater_music.codecs import Grid16
@@ -155,6 +157,38 @@ def samples(model: Generator, options: argparse.Namespace) -> Iterator[dict[str,
             "frames": float(np.mean([p.frames for p in made.items])),
             "CPU s": spent,
         }
+
+
+@torch.no_grad()
+def latent(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What the latent of a variational autoencoder holds, on held-out music: KL(q(z | x) || p(z)); -log p(x | z) at the posterior's
+    mean, and at a draw of the prior, which says what the decoder knows without it; the share of cells, and of pitches in them, that
+    come back when the mean is decoded by its likeliest tokens."""
+    family, codec = model.model.family, model.codec
+    assert isinstance(family, VAE)
+    items = list(split_of(model, "valid"))
+    if model.recipe.codec == "two_bars":
+        items = [bars for phrase in items for bars in passages(phrase, codec.space.shape[0]) if bars.frames == codec.space.shape[0]]
+    context = model.model.conditioner(model.model.conditions([model.wish()] * len(items)))
+    x, noise = model.encode(items), Noise(options.seed).rows(range(len(items)))
+    x = x[:, : int(family.buckets(x).max())]
+    mean, log_std = family.posterior(x, context)
+    back = family.decode(mean, noise.fold("decode"), context, Steer(temperature=0.01))[:, : x.shape[1]]
+    cells = [item.frames // 4 if model.recipe.codec == "quarters" else item.frames for item in items]
+    inside = torch.arange(x.shape[1]) < torch.tensor(cells)[:, None]
+    prior = noise.fold("prior").normal(mean.shape[1])
+    frames = sum(item.frames for item in items) / 4
+    divergence = float(kl(mean, log_std).sum())
+    pitch = torch.from_numpy(codec.pitches) if isinstance(codec, Grid16) else torch.arange(90)
+    yield {
+        "pieces": len(items),
+        "KL nats a quarter": divergence / frames,
+        "KL nats a piece": divergence / len(items),
+        "-log p(x | mean) a quarter": -float(family.decoder.log_prob(x, mean, context).sum()) / frames,
+        "-log p(x | z of the prior) a quarter": -float(family.decoder.log_prob(x, prior, context).sum()) / frames,
+        "cells that come back": float((back == x)[inside].float().mean()),
+        "pitches that come back": float((pitch[back] == pitch[x])[inside].float().mean()),
+    }
 
 
 def passages(phrase: Phrase, frames: int) -> list[Phrase]:
@@ -375,7 +409,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-n", type=int, default=64, help="samples (64)")
     parser.add_argument("--temperatures", type=float, nargs="+", default=[1.0, 0.8], help="of the samples (1.0 0.8)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=(*PARTS, "alto"), default=PARTS, help="parts to run (all but alto)")
+    parser.add_argument(
+        "--only", nargs="+", choices=(*PARTS, "latent", "alto"), default=PARTS, help="parts to run (all but the last two)"
+    )
     parser.add_argument("--to", type=Path, help="write the results here instead of benchmarks/results/music.json")
     return parser.parse_args()
 
@@ -387,6 +423,7 @@ def main() -> None:
         "likelihood": (likelihood, len(split_of(model, "valid"))),
         "rules": (rules, 0),
         "samples": (samples, options.n),
+        "latent": (latent, len(split_of(model, "valid"))),
         "harmonise": (harmonise, 76),
         "keys": (keys, 600),
         "infill": (infill, 70),

@@ -276,19 +276,24 @@ _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}([.!?]?)")
 
 def fill(copy: str, plan: Plan) -> str:
     """Copy with every placeholder replaced by its fact, in one pass: what a value holds is never read again. A full stop after a
-    value that brings its own is left out. Raises ``ValueError`` for a placeholder without a fact, or a brace that is none.
+    value that brings its own is left out, and a phrase that begins a sentence gets its capital. Raises ``ValueError`` for a
+    placeholder without a fact, or a brace that is none.
 
+    >>> fill("For you. {a}.", Plan("1", (Fact(Slot("a", "text"), "room for two"),), {}))
+    'For you. Room for two.'
     >>> fill("{a} and {b}.", Plan("1", (Fact(Slot("a", "name"), "{b} \\\\1 %s"), Fact(Slot("b", "name"), "Tea & Co.")), {}))
     '{b} \\\\1 %s and Tea & Co.'
     """
     if re.search(r"[{}]", _PLACEHOLDER.sub("", copy)):
         raise ValueError(f"a brace that is no placeholder in {copy!r}")
-    texts = {fact.slot.name: fact.text for fact in plan.facts}
+    facts = {fact.slot.name: fact for fact in plan.facts}
 
     def value(found: re.Match[str]) -> str:
-        if found[1] not in texts:
+        if found[1] not in facts:
             raise ValueError(f"no fact for {{{found[1]}}}")
-        text = texts[found[1]]
+        fact = facts[found[1]]
+        begins = fact.slot.kind == "text" and re.search(r"(?:^|[.!?]\s|\n)$", copy[: found.start()])
+        text = re.sub(r"^[a-z]+(?![\w'’-])", lambda word: word[0].capitalize(), fact.text) if begins else fact.text
         return text if found[2] == "." and text[-1] in ".!?" else text + found[2]
 
     return _PLACEHOLDER.sub(value, copy)

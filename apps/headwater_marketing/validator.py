@@ -111,16 +111,28 @@ def _without_legal(text: str, channel: Channel, policy: Policy, name: str, found
 
 
 def _occurrences(text: str, facts: Sequence[Fact]) -> list[tuple[int, int, int]]:
-    """Where each fact stands as itself, not inside a longer word, figure, code or address: (start, end, fact)."""
+    """Where each fact stands as itself, not inside a longer word, figure, code or address: (start, end, fact). A phrase may have
+    a capital where a sentence begins."""
     found = []
     for i, fact in enumerate(facts):
-        start = text.find(fact.text) if fact.text else -1
-        while start >= 0:
-            end = start + len(fact.text)
-            if not _extended(text[max(0, start - 3) : start], fact, text[end : end + 3]):
-                found.append((start, end, i))
-            start = text.find(fact.text, start + 1)
+        for form in _forms(fact):
+            start = text.find(form)
+            while start >= 0:
+                end = start + len(form)
+                inside = _extended(text[max(0, start - 3) : start], fact, text[end : end + 3])
+                if not inside and (
+                    form == fact.text or text[:start].rstrip()[-1:] in ("", ".", "!", "?") or text[start - 1] == "\n"
+                ):
+                    found.append((start, end, i))
+                start = text.find(form, start + 1)
     return sorted(found)
+
+
+def _forms(fact: Fact) -> list[str]:
+    """How a fact may be written."""
+    text = fact.text
+    capital = fact.slot.kind == "text" and "a" <= text[:1] <= "z"
+    return [text, text[0].upper() + text[1:]] if capital else [text] * bool(text)
 
 
 def _extended(before: str, fact: Fact, after: str) -> bool:

@@ -137,7 +137,8 @@ def known_tunes(split: str) -> list[bool]:
 @functools.lru_cache(maxsize=4)
 def quarter_rows(split: str) -> Sequence[Phrase]:
     """The pieces of the quarter table, in the keys of the file (most of them moved to C), each quarter held for four frames and its
-    pitches from the highest down. They stand in another order than those of :func:`jsb_phrases`."""
+    pitches from the highest down; those of ``train`` also in every other key that fits. They stand in another order than those of
+    :func:`jsb_phrases`."""
     if split not in SPLITS:
         raise HeadwaterError(f"jsb_quarters has no split {split!r}; expected one of {', '.join(SPLITS)}")
     out = []
@@ -146,7 +147,7 @@ def quarter_rows(split: str) -> Sequence[Phrase]:
         for t, chord in enumerate(frames):
             pitch[t, : len(chord)] = sorted(chord, reverse=True)
         out.append(Phrase(pitch.repeat(4, axis=0), np.zeros((4 * len(pitch), 4), np.bool_)))
-    return out
+    return Transposed(out, *ranges(out)) if split == "train" else out
 
 
 # --- music21's Bach --------------------------------------------------------------------------------------------------------------

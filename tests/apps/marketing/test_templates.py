@@ -119,7 +119,7 @@ def test_a_banned_word_is_written_around():
 
 def test_a_slot_the_grammar_does_not_know():
     own = Plan("1", (Fact(Slot("material", "text"), "solid oak"), Fact(Slot("product", "name"), "Desk")), {})
-    assert "solid oak." in write(own, CHANNELS["sms"], Policy(), key="1").message["text"][0]
+    assert "Solid oak." in write(own, CHANNELS["sms"], Policy(), key="1").message["text"][0]
     odd = Plan("3", (Fact(Slot("deposit", "price"), "£5", "dep"),), {})
     with pytest.raises(Refused, match="row 3, dep: no wording left for deposit"):
         write(odd, CHANNELS["sms"], Policy())
@@ -142,7 +142,8 @@ def test_hostile_fields_give_a_right_text_or_a_typed_refusal():
             continue
         done += 1
         whole = "\n".join(text for texts in written.message.values() for text in texts)
-        assert all(f.text in whole for f in plan.facts if f.slot.least and channel.takes(f.slot.kind))
+        for fact in (f for f in plan.facts if f.slot.least and channel.takes(f.slot.kind)):  # a phrase may begin a sentence
+            assert fact.text in whole or (fact.slot.kind == "text" and fact.text[0].upper() + fact.text[1:] in whole)
         assert not re.search(r"\{\{|\{%|<script|\*\||%%|\[\[|\$\{|[\u200b\u202e]", whole)
     assert done > 150 and set(reasons) <= {"missing", "malformed", "conflict", "banned", "length", "policy"}
     assert reasons["policy"] < 0.06 * 600, reasons

@@ -219,3 +219,12 @@ def test_it_shares_no_code_with_what_makes_copy():
     assert imported("lookalikes") == imported("channels") == imported("plan") == set()
     for maker in ("facts", "grammar"):
         assert not imported(maker) & {"validator", "lookalikes"}
+
+
+def test_a_phrase_has_a_capital_only_where_a_sentence_begins():
+    plan = Plan("1", (Fact(Slot("product", "name"), "Desk"), Fact(Slot("feature", "text"), "room for two")), {})
+    right, wrong = {"text": ["Desk. Room for two."]}, {"text": ["Desk with Room for two."]}
+    assert judge(right, plan, CHANNELS["sms"], Policy()) == ()
+    assert [v.kind for v in judge(wrong, plan, CHANNELS["sms"], Policy())][:1] == ["missing"]
+    named = Plan("1", (Fact(Slot("product", "name"), "desk"),), {})
+    assert judge({"text": ["Desk for you."]}, named, CHANNELS["sms"], Policy())
