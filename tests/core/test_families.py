@@ -349,6 +349,22 @@ def test_padding_behind_an_item_does_not_move_its_likelihood() -> None:
         assert torch.allclose(made.score(x, Noise(0), Context()).value, made.log_prob(x, Context()), atol=1e-5)
 
 
+@torch.no_grad()
+def test_word_dropout_hides_what_came_before_from_training_alone() -> None:
+    made = family(Tokens(5, 6), "recurrent", word_dropout=1.0)
+    x = 1 + Noise(0).rows(range(2)).below(4, 6, 1)
+    other = x.clone()
+    other[:, 0] = 1 + (x[:, 0] % 4)
+    for part in made.parts().values():
+        part.train()
+    first, second = (made._log_probs(y, Context(), None)[0] for y in (x, other))
+    assert torch.equal(first[:, 1:], second[:, 1:])
+    for part in made.parts().values():
+        part.eval()
+    first, second = (made._log_probs(y, Context(), None)[0] for y in (x, other))
+    assert not torch.allclose(first[:, 1:], second[:, 1:])
+
+
 # --- how to draw --------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Mapping
 
 from headwater_marketing.asks import PLACEHOLDER, Ask, asks, own_length, spoken
@@ -79,8 +80,17 @@ def _said(name: str, kind: str) -> str:
 
 
 def told(text: str) -> str:
-    """A text as it stands behind its order: in one line, with a blank before it."""
-    return " " + text.replace("\n\n", PARAGRAPH + " ")
+    """A text as it stands behind its order: in one line, with a blank before it.
+
+    >>> told("Hi,\\n\\nlook here.\\nCheers")
+    ' Hi, // look here. / Cheers'
+    """
+    return " " + text.replace("\n\n", PARAGRAPH + " ").replace("\n", PARAGRAPH[:-1] + " ")
+
+
+def back(text: str) -> str:
+    """The same the other way."""
+    return re.sub(r" */ *", "\n", re.sub(r" *// *", "\n\n", re.sub(r"(?<=:)//", "\0", text))).replace("\0", "//")
 
 
 def length_of(text: str) -> int:

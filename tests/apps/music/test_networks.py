@@ -15,7 +15,7 @@ from headwater.families.contract import Steer
 from headwater.families.masked_diffusion import MaskedDiffusion
 from headwater.noise import Noise
 from headwater.spaces import Tokens
-from headwater_music.networks import Clocked, ClockedBoth
+from headwater_music.networks import Clocked, ClockedBoth, Whole
 
 
 def shaken(model: Any) -> Any:
@@ -32,10 +32,11 @@ def autoregressive(space: Tokens) -> Autoregressive:
     return shaken(Autoregressive(space, Clocked(space, width=16, layers=2, periods=(3, 2), recall=2), ordinal=True))
 
 
-@pytest.mark.parametrize("recall", [0, 2])
-def test_steps_and_all_at_once_agree(recall: int) -> None:
+@pytest.mark.parametrize(("recall", "along"), [(0, 0), (2, 0), (0, 9)])
+def test_steps_and_all_at_once_agree(recall: int, along: int) -> None:
     torch.manual_seed(0)
-    network = Clocked(Tokens(vocab=3, length=12), width=16, layers=2, periods=(3, 2), recall=recall, pooled=4).eval()
+    space = Tokens(vocab=3, length=12)
+    network = Clocked(space, width=16, layers=2, periods=(3, 2), recall=recall, along=along, pooled=4).eval()
     if network.recall:
         nn.init.normal_(network.recall.out.weight)
         nn.init.normal_(network.recall.nothing)
@@ -145,3 +146,27 @@ def test_what_stands_behind_the_end_changes_nothing() -> None:
     z = x.clone()
     z[:, 5] = 6 - z[:, 5]  # the last one inside reaches the first
     assert not torch.allclose(model.logits(z, shown, lengths, Context())[:, 0], far[:, 0])
+
+
+def test_the_reader_of_short_items_tells_places_apart_and_not_what_is_behind() -> None:
+    torch.manual_seed(0)
+    reader = Whole(Tokens(vocab=5, length=6, streams=2), features=3, width=16, narrow=4).eval()
+    x = torch.randint(1, 5, (2, 6, 2))
+    x[:, 4:] = 0
+    assert torch.equal(reader(x, Context()), reader(x[:, :5], Context()))
+    swapped = x[:, [1, 0, 2, 3, 4, 5]]
+    assert not torch.allclose(reader(x, Context()), reader(swapped, Context()))
+
+
+def test_a_laid_out_latent_is_read_at_its_place() -> None:
+    torch.manual_seed(0)
+    network = Clocked(Tokens(vocab=3, length=12), width=16, along=9, pooled=4).eval()
+    inputs, context = torch.randn(2, 12, 16), Context(pooled=torch.randn(2, 4))
+    whole = network(inputs, context)
+    assert network.laid is not None
+    with torch.no_grad():
+        network.laid.weight[5 * network.LAID_OUT :] += 1
+    moved = (network(inputs, context) != whole).any(dim=-1)
+    assert not moved[:, :5].any() and moved[:, 5:].all()
+    with pytest.raises(ValueError, match="no pooled context to lay out"):
+        Clocked(Tokens(vocab=3, length=12), width=16, along=9)
