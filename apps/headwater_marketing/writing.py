@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from headwater.constraints import Constraint
     from headwater.generator import Generator
     from headwater_marketing.codecs import Words
+    from headwater_marketing.constraint import Wording
 
 ATTEMPTS = 4  # draws of a line before the template's stays
 ROUNDS = 6  # whole messages before a variant is given up as too like another
 STEPS = 32  # in which masked diffusion unhides a text, several words in each
 REASONS = 5  # of rejected drafts, told
 TEMPLATES = "templates"
+#: A text whose -log p under its model is above a + b x tokens is drawn again, in nats.
+UNLIKELY = (5.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Line:
     ask: asks.Ask
     rule: Constraint | None
     said: str | None = None
+    score: float | None = None
     open: bool = True
 
 
@@ -113,22 +117,10 @@ class Author:
     def rule(self, ask: asks.Ask, plan: Plan, order: Order) -> Constraint | None:
         """The constraint of a line of a message with these facts. Raises ``ValueError`` where no text can hold the line's, or the
         model has no names for them."""
-        from headwater_marketing.constraint import Wording
-
         asks.told(ask)
         if self.model.model.family.finite:  # tables of several facts over thousands of words cost seconds a text
             return None
-        channel, part = order.channel, str(ask.part)
-        return Wording(
-            self.codec,
-            ask,
-            {fact.slot.name: fact.text for fact in plan.facts},
-            channel.part(part),
-            order.policy,
-            legal=order.policy.legal.get(channel.name, "") if part == channel.legal else "",
-            between="\n\n" if channel.name == "email" else " ",
-            held=frozenset(word for fact in plan.facts for word in (fact.slot.name, fact.slot.kind)),
-        )
+        return wording(self.codec, ask, plan, order)
 
     def write(self, lines: Sequence[tuple[Draft, Line]], attempt: int) -> list[str]:
         """A text for each line, drawn by what it is for, wherever it stands among others."""
@@ -144,29 +136,57 @@ class Author:
         )
         return [asks.named(copy.text, line.ask).strip() for copy, (_, line) in zip(made, lines, strict=True)]
 
-    def score(self, drafts: Sequence[Draft]) -> None:
-        """Give each draft the log-likelihood of what the model wrote of it; none where a text would not fit if it were spelled as
-        training texts are."""
-        lines = [(draft, line) for draft in drafts for line in draft.lines if line.said is not None]
-        if "score" not in self.model.verbs or not lines:
-            return
-        items = [asks.Copy(_ours(line), line.ask) for _, line in lines]
-        long = {id(draft) for (draft, _), item in zip(lines, items, strict=True) if not self._holds(item)}
-        kept = [(draft, line, item) for (draft, line), item in zip(lines, items, strict=True) if id(draft) not in long]
-        if kept:
-            found = self.model.score([k[2] for k in kept], seed=self.seed, wishes=[self._wish(k[1]) for k in kept])
-            for (draft, _, _), value in zip(kept, found.value.tolist(), strict=True):
-                draft.score = (draft.score or 0.0) + value
+    def doubts(self, lines: Sequence[tuple[Draft, Line]], texts: Sequence[str]) -> list[str | None]:
+        """Why each text is better drawn again, if it is: the model itself finds it unlikely. So it is where facts that it had
+        forgotten were forced in at the end, right and out of place. Each line keeps its text's log-likelihood."""
+        found: list[str | None] = [None] * len(texts)
+        if not self.model.verbs.get("score", "").startswith("exact"):  # a bound of one text is too noisy to judge by
+            return found
+        items = {
+            i: asks.Copy(_ours(text, line.ask), line.ask) for i, (text, (_, line)) in enumerate(zip(texts, lines, strict=True))
+        }
+        sizes = {i: size for i, item in items.items() if (size := self._size(item))}
+        if sizes:
+            wishes = [self._wish(lines[i][1]) for i in sizes]
+            scores = self.model.score([items[i] for i in sizes], seed=self.seed, wishes=wishes).value.tolist()
+            for (i, size), score in zip(sizes.items(), scores, strict=True):
+                lines[i][1].score = score
+                if -score > UNLIKELY[0] + UNLIKELY[1] * size:
+                    found[i] = f"unlikely: {-score:.0f} nats for {size} words"
+        return found
 
-    def _holds(self, item: asks.Copy) -> bool:
+    def score(self, drafts: Sequence[Draft]) -> None:
+        """Give each draft the log-likelihood of what the model wrote of it, where it can tell exactly."""
+        for draft in drafts:
+            told = [line.score for line in draft.lines if line.said is not None and line.score is not None]
+            draft.score = sum(told) if told and len(told) == sum(line.said is not None for line in draft.lines) else None
+
+    def _size(self, item: asks.Copy) -> int:
+        """Its tokens, 0 where it would not fit if it were spelled as training texts are."""
         try:
-            self.codec.encode(item)
+            return int((self.codec.encode(item) != 0).sum())
         except ValueError:
-            return False
-        return True
+            return 0
 
     def _wish(self, line: Line) -> asks.Wish:
         return asks.wish(line.ask, min(asks.own_length(line.text), 1000))
+
+
+def wording(codec: Words, ask: asks.Ask, plan: Plan, order: Order) -> Wording:
+    """The constraint of one text of an order, over a codec's tokens. Raises ``ValueError`` where no text can hold its facts."""
+    from headwater_marketing.constraint import Wording
+
+    channel, part = order.channel, str(ask.part)
+    return Wording(
+        codec,
+        ask,
+        {fact.slot.name: fact.text for fact in plan.facts},
+        channel.part(part),
+        order.policy,
+        legal=order.policy.legal.get(channel.name, "") if part == channel.legal else "",
+        between="\n\n" if channel.name == "email" else " ",
+        held=frozenset(word for fact in plan.facts for word in (fact.slot.name, fact.slot.kind)),
+    )
 
 
 class Writer:
@@ -241,8 +261,13 @@ class Writer:
                 return
             assert self.author is not None
             answers: dict[int, dict[tuple[str, int], str]] = {}
-            for (draft, line), text in zip(lines, self.author.write(lines, attempt), strict=True):
-                answers.setdefault(id(draft), {})[line.part, line.place] = text
+            texts = self.author.write(lines, attempt)
+            for (draft, line), text, doubt in zip(lines, texts, self.author.doubts(lines, texts), strict=True):
+                answers.setdefault(id(draft), {})
+                if doubt is None:
+                    answers[id(draft)][line.part, line.place] = text
+                elif doubt not in draft.rejected:
+                    draft.rejected.append(doubt)
             for draft in drafts:
                 if id(draft) in answers:
                     draft.tries += 1
@@ -285,10 +310,10 @@ def _why_not(fact: Fact, draft: Draft) -> str:
     return "no room, or no words, for it in this message"
 
 
-def _ours(line: Line) -> str:
-    """What the model said, in the placeholders of its vocabulary."""
-    ours = asks.spoken(line.ask.slots)
-    return asks.PLACEHOLDER.sub(lambda found: "{" + ours.get(found[1], found[1]) + "}", line.said or "")
+def _ours(text: str, ask: asks.Ask) -> str:
+    """A text in the placeholders of a model's vocabulary."""
+    ours = asks.spoken(ask.slots)
+    return asks.PLACEHOLDER.sub(lambda found: "{" + ours.get(found[1], found[1]) + "}", text)
 
 
 def _passed(task: Task, reason: str, words: str) -> Passed:

@@ -41,9 +41,10 @@ class Stand(Author):
         self.asked += len(lines)
         return [self.say(line, number(f"{draft.key}{line.part}{line.place}{attempt}"), attempt) for draft, line in lines]
 
-    def score(self, drafts):
-        for draft in drafts:
-            draft.score = -1.0
+    def doubts(self, lines, texts):
+        for _, line in lines:
+            line.score = -1.0
+        return ["unlikely" if "doubtful" in text else None for text in texts]
 
 
 WORDS = "calmly today here with care, for you and yours as it is said among friends of ours who like what they like".split()
@@ -99,12 +100,15 @@ def test_nothing_wrong_gets_out(say):
 
 def test_an_honest_model_writes_and_a_liar_falls_back():
     fine, _ = written(say=honest)
-    assert {r.source for r in fine.values()} <= {"stand-in", "stand-in and templates"} and all(r.score == -1 for r in fine.values())
+    assert {r.source for r in fine.values()} <= {"stand-in", "stand-in and templates"}
+    assert all(r.score == r.borrowed - r.texts for r in fine.values() if r.borrowed < r.texts)
     assert sum(r.borrowed for r in fine.values()) < 0.1 * sum(r.texts for r in fine.values())
     false, _ = written(say=lambda line, drawn, attempt: honest(line, drawn, attempt) + " 90% off, the best!")
     assert false.keys() and all(r.source == TEMPLATES and r.tries == ATTEMPTS and r.borrowed == r.texts for r in false.values())
     assert all(any(word.startswith(("added", "claim")) for word in r.rejected) for r in false.values())
     assert {k: r.message for k, r in false.items()} == texts()  # what is left is what templates would have sent
+    odd, _ = written(say=lambda line, drawn, attempt: honest(line, drawn, attempt) + " doubtful")
+    assert all(r.source == TEMPLATES and r.rejected == ("unlikely",) for r in odd.values())
     mixed, _ = written(say=lying)
     assert len({r.source for r in mixed.values()}) == 3
 
