@@ -90,7 +90,7 @@ def told(text: str) -> str:
 
 def back(text: str) -> str:
     """The same the other way."""
-    return re.sub(r" */ *", "\n", re.sub(r" *// *", "\n\n", re.sub(r"(?<=:)//", "\0", text))).replace("\0", "//")
+    return re.sub(r"\s+/\s+", "\n", re.sub(r"\s+//\s+|\s*\n\s*\n\s*", "\n\n", text))
 
 
 def length_of(text: str) -> int:

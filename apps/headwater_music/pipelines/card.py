@@ -107,7 +107,7 @@ def roll(made: Made) -> str:
         f'<rect x="{30 + a * cell:g}" y="20" width="{(b - a) * cell:g}" height="{height:g}" fill="#e0a030" fill-opacity=".16"/>'
         for a, b in edges.tolist()
     )
-    return drawn.replace("</title>", f"</title>{shades}", 1) + f'<span style="{_MUTED}">shaded: made anew</span>'
+    return drawn.replace("</title>", f"</title>{shades}", 1) + f'<span style="{_MUTED}">shaded: where notes are new</span>'
 
 
 # --- words ---------------------------------------------------------------------------------------------------------

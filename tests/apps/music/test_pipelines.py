@@ -392,7 +392,7 @@ def test_the_card_holds_everything_and_escapes_what_files_say(models: dict[str, 
     assert "<script" not in page and "&lt;script&gt;" in page and OUTSIDE.search(page) is None and "xmlns" not in page
     assert 'src="data:audio/wav;base64,' in page and page.count("<svg") >= 2
     assert "all voices of bar 2 made anew; every other note as given" in page
-    assert "The best of 2 by the rules" in page and "shaded: made anew" in page
+    assert "The best of 2 by the rules" in page and "shaded: where notes are new" in page
     assert page.count('fill-opacity=".16"') == 1
 
 
