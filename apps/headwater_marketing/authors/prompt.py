@@ -9,10 +9,10 @@ import random
 import re
 from collections.abc import Mapping
 
-from headwater_marketing.asks import PLACEHOLDER, Ask, asks, own_length, spoken
+from headwater_marketing.asks import PLACEHOLDER, SPOKEN, Ask, asks, own_length, spoken
 from headwater_marketing.channels import CHANNELS
 from headwater_marketing.phrases import LEVELS, VOICES
-from headwater_marketing.plan import Policy, Refused
+from headwater_marketing.plan import Policy, Refused, Slot
 
 PARTS = {
     ("sms", "text"): "An SMS",
@@ -26,34 +26,12 @@ PARTS = {
     ("description", "text"): "A product description",
 }
 _LEVELS = {"easy": "plain", "standard": "everyday"}
-_MEANING = {
-    "first_name": "the reader's first name",
-    "brand": "the shop",
-    "product": "the product",
-    "price": "its price",
-    "was": "its price before",
-    "percent": "the discount",
-    "code": "the code to enter",
-    "until": "the last day",
-    "url": "the link",
-    "feature": "something it has",
-    "perk": "something that comes with it",
-}
-_KINDS = {
-    "person": "a person's name",
-    "name": "a name",
-    "price": "a price",
-    "percent": "a percentage",
-    "date": "a day",
-    "code": "a code",
-    "url": "a link",
-    "text": "a detail",
-}
 #: Between the paragraphs of a text, which is told in one line.
 PARAGRAPH = " //"
 RULES = (
     "Short texts from a shop to its customers. Each fact stands in the text as its name in braces, once, and nothing else is"
-    " claimed: no other figures, names, prices or promises."
+    " claimed: no other figures, names, prices or promises. {brand} is the shop, {was} the price before, {until} the last day, {code}"
+    " what to type at the till, {url} a link, {feature} something the product has, {perk} something that comes with it."
 )
 SHOTS = 4
 
@@ -64,19 +42,20 @@ def entry(ask: Ask, words: int, own: bool = False) -> str:
     >>> from headwater_marketing.plan import Slot
     >>> print(entry(Ask((Slot("price", "price"),), channel="sms", part="text", voice="crisp", level="easy"), 8))
     An SMS. Voice: crisp. Language: plain. About 10 words.
-    Facts: {price} its price
+    Facts: {price}
     Text:
     """
     names = {slot.name: slot.name for slot in ask.slots} if own else spoken(ask.slots)
-    facts = [f"{{{names[s.name]}}} {_said(s.name, s.kind)}{' (twice)' * (s.least == 2)}" for s in ask.slots]
+    facts = [f"{{{names[s.name]}}}{_said(s)}{' twice' * (s.least == 2)}" for s in ask.slots]
     about = max(5, 5 * round(words / 5))
     what = PARTS.get((str(ask.channel), str(ask.part)), "A text")
     head = f"{what}. Voice: {ask.voice}. Language: {_LEVELS.get(str(ask.level), ask.level)}. About {about} words."
     return f"{head}\nFacts: {', '.join(facts) or 'none'}\nText:"
 
 
-def _said(name: str, kind: str) -> str:
-    return _MEANING.get(name) or f"{_KINDS[kind]} ({name.replace('_', ' ')})"
+def _said(slot: Slot) -> str:
+    """What a fact is that our own copy does not know by name."""
+    return "" if slot.name in SPOKEN else f" ({slot.name.replace('_', ' ')}, a {slot.kind})"
 
 
 def told(text: str) -> str:
