@@ -17,22 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import HeadwaterError
+from headwater_marketing import authors, records, tables
 from headwater_marketing import brief as briefs
-from headwater_marketing import records, tables
 from headwater_marketing.audience import Audience, Passed
 from headwater_marketing.records import Record
 from headwater_marketing.segments import Clustering
-from headwater_marketing.writing import Author, Order, Writer, number
+from headwater_marketing.writing import Order, Writer, number
 
 if TYPE_CHECKING:
     import pandas
 
     from headwater.generator import Generator
+    from headwater_marketing.authors import Source
 
     Table = pandas.DataFrame | Path | str | Iterable[Mapping[str, Any]]
 
 #: Customers that are written for at once: lines of many fill a model's tiles.
-TOGETHER = 64
+TOGETHER = 128
 Values = Mapping[str, Any]
 
 
@@ -92,14 +93,15 @@ class Mailing:
 class Campaign:
     """Personalised messages for a brief (a file, plain values or a :class:`~headwater_marketing.brief.Brief`).
 
-    ``model`` writes the wording: a loaded :class:`~headwater.generator.Generator`, or a model's name or folder; None leaves it to
-    the templates. Facts, limits, consent and policy are the same either way. ``boldness`` is the temperature of drawing, ``apart``
-    the share of word pairs in which variants of a message differ at least."""
+    ``model`` writes the wording: a loaded :class:`~headwater.generator.Generator`, or a model's name or folder; another author, as
+    an object or as ``--author`` names it (:mod:`headwater_marketing.authors`); None leaves it to the templates. Facts, limits,
+    consent and policy are the same either way. ``boldness`` is the temperature of drawing, ``apart`` the share of word pairs in
+    which variants of a message differ at least."""
 
     def __init__(
         self,
         brief: briefs.Brief | Mapping[str, Any] | Path | str,
-        model: Generator | Path | str | None = None,
+        model: Generator | Source | Path | str | None = None,
         *,
         boldness: float = 0.8,
         apart: float = 0.3,
@@ -107,7 +109,9 @@ class Campaign:
         if isinstance(brief, Path | str):
             brief = briefs.read(Path(brief))
         self.brief = brief if isinstance(brief, briefs.Brief) else briefs.parse(brief)
-        if isinstance(model, Path | str):
+        if isinstance(model, Path | str) and authors.is_author(str(model)):
+            model = authors.opened(str(model))
+        elif isinstance(model, Path | str):
             from headwater.generator import load
 
             model = load(model)
@@ -141,7 +145,7 @@ class Campaign:
         """The same as it is made, with row numbers from 0; memory holds :data:`TOGETHER` customers of a file, however long."""
         mailing = Mailing(self.brief, None if products is None else self._products(products))
         drawn = seed_of(seed)
-        writer = Writer(Author(self.model, drawn, self.boldness) if self.model else None, drawn, apart=self.apart)
+        writer = Writer(authors.author(self.model, drawn, self.boldness) if self.model else None, drawn, apart=self.apart)
         if not hasattr(customers, "columns") and not isinstance(customers, Path | str):
             customers = list(customers)
         decisions = mailing.decide(_rows(customers, self.brief.reads, "customers"))

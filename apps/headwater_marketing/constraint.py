@@ -47,6 +47,10 @@ HINTS: tuple[tuple[tuple[str, ...], frozenset[str]], ...] = tuple(
 CALLS = ("click here", "click this", "click now")  # no ad may say so
 
 
+#: How much longer a text may be than one like it: so many characters, and so many times.
+LONGER = (12, 1.3)
+
+
 @dataclass(frozen=True)
 class Stand:
     """Where a text stands: how its last token ended, that token, how often each need is met, its width, what the trie waits for,
@@ -116,8 +120,8 @@ class Wording:
 
     ``facts`` are the final texts by slot name; ``part`` counts length and has rules of its own; ``legal`` will stand behind the
     text after ``between`` and is counted; ``held`` are the names and kinds of all facts of the message (unless told, those of the
-    ask), which allow words such as "off". Without ``part`` a text may be as long as the codec holds; without ``policy`` nothing is
-    banned, but figures stand only in a benchmark's phrases.
+    ask), which allow words such as "off". Without ``part`` a text may be as long as the codec holds, with ``like`` not much longer
+    than that text; without ``policy`` nothing is banned, but figures stand only in a benchmark's phrases.
 
     Raises ``ValueError`` where not even the bare facts fit, or a fact must stand that is banned.
     """
@@ -133,12 +137,15 @@ class Wording:
         legal: str = "",
         between: str = " ",
         held: frozenset[str] | None = None,
+        like: str = "",
     ) -> None:
         self.codec, self.ask, self.words = codec, ask, lexicon(codec)
         self.needs = needs_of(codec, ask)
         names = spoken(ask.slots)
         self.facts = {names[slot.name]: facts.get(slot.name, "") for slot in ask.slots}
         self._measure(part, legal, between)
+        if like:
+            self.limit = min(self.limit, LONGER[0] + int(LONGER[1] * self.width(like)))
         self._speak(part, policy, held)
         lines = ask.channel is None or (ask.channel == "email" and ask.part == "body")
         mask = permitted(codec, () if part is None else part.rules, lines, self.septets)
@@ -283,10 +290,9 @@ class Wording:
         """Takes out of ``mask`` the tokens behind which a banned phrase would be completed by the facts still missing."""
         assert self.trie is not None
         row = self.trie.row(state.open, self.codec.tokens)
-        words = np.flatnonzero(mask & (self.needs.group == 0))
-        for kind in np.unique(row.waits[words]).tolist():
-            if not self._chain((row.kinds[kind], False), state.met):
-                mask[words[row.waits[words] == kind]] = False
+        dead = [kind for kind, waiting in enumerate(row.kinds) if not self._chain((waiting, False), state.met)]
+        if dead:
+            mask[np.isin(row.waits, dead) & (self.needs.group == 0)] = False
         for n in np.flatnonzero(mask & (self.needs.group > 0)).tolist():
             open_, met = self._follow(state.open, n), list(state.met)
             for need in self.needs.gives[self.needs.group[n]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 from headwater_marketing import asks, templates
 from headwater_marketing.audience import Passed, Task
 from headwater_marketing.channels import Channel
+from headwater_marketing.facts import fill
 from headwater_marketing.plan import Fact, Message, Plan, Policy, Refused
 from headwater_marketing.records import Record
 from headwater_marketing.validator import Violation, admit, judge
@@ -114,16 +115,18 @@ class Author:
         self.model, self.seed, self.boldness = model, seed, boldness
         self.name, self.codec = model.name, cast("Words", model.codec)
 
-    def rule(self, ask: asks.Ask, plan: Plan, order: Order) -> Constraint | None:
-        """The constraint of a line of a message with these facts. Raises ``ValueError`` where no text can hold the line's, or the
-        model has no names for them."""
+    def rule(self, ask: asks.Ask, plan: Plan, order: Order, like: str) -> Constraint | None:
+        """The constraint of a line of a message with these facts, of about the length of the template's (``like``). Raises
+        ``ValueError`` where no text can hold the line's facts, or the model has no names for them."""
         asks.told(ask)
         if self.model.model.family.finite:  # tables of several facts over thousands of words cost seconds a text
             return None
-        return wording(self.codec, ask, plan, order)
+        return wording(self.codec, ask, plan, order, like)
 
     def write(self, lines: Sequence[tuple[Draft, Line]], attempt: int) -> list[str]:
         """A text for each line, drawn by what it is for, wherever it stands among others."""
+        order = sorted(range(len(lines)), key=lambda i: len(lines[i][1].text))  # texts of a tile end together, or nearly
+        given, lines = lines, [lines[i] for i in order]
         names = [f"{draft.key}\x1f{line.part}\x1f{line.place}\x1f{attempt}" for draft, line in lines]
         made = self.model.sample(
             len(lines),
@@ -134,7 +137,8 @@ class Author:
             steps=STEPS if self.model.model.family.finite else None,
             temperature=self.boldness,
         )
-        return [asks.named(copy.text, line.ask).strip() for copy, (_, line) in zip(made, lines, strict=True)]
+        texts = dict(zip(order, made, strict=True))
+        return [asks.named(texts[i].text, line.ask).strip() for i, (_, line) in enumerate(given)]
 
     def doubts(self, lines: Sequence[tuple[Draft, Line]], texts: Sequence[str]) -> list[str | None]:
         """Why each text is better drawn again, if it is: the model itself finds it unlikely. So it is where facts that it had
@@ -172,8 +176,9 @@ class Author:
         return asks.wish(line.ask, min(asks.own_length(line.text), 1000))
 
 
-def wording(codec: Words, ask: asks.Ask, plan: Plan, order: Order) -> Wording:
-    """The constraint of one text of an order, over a codec's tokens. Raises ``ValueError`` where no text can hold its facts."""
+def wording(codec: Words, ask: asks.Ask, plan: Plan, order: Order, like: str) -> Wording:
+    """The constraint of one text of an order, over a codec's tokens, of about the length of ``like``, the template's. Raises
+    ``ValueError`` where no text can hold its facts."""
     from headwater_marketing.constraint import Wording
 
     channel, part = order.channel, str(ask.part)
@@ -186,6 +191,7 @@ def wording(codec: Words, ask: asks.Ask, plan: Plan, order: Order) -> Wording:
         legal=order.policy.legal.get(channel.name, "") if part == channel.legal else "",
         between="\n\n" if channel.name == "email" else " ",
         held=frozenset(word for fact in plan.facts for word in (fact.slot.name, fact.slot.kind)),
+        like=fill(like, plan),
     )
 
 
@@ -247,7 +253,7 @@ class Writer:
                 for place, ask in enumerate(wanted):
                     line = Line(part, place, written.copy[part][place], ask, None)
                     try:
-                        line.rule = self.author.rule(ask, plan, order)
+                        line.rule = self.author.rule(ask, plan, order, line.text)
                     except ValueError:
                         line.open = False
                     draft.lines.append(line)

@@ -185,6 +185,7 @@ class Domain(ABC, Generic[Item, Condition]):
     cards: ClassVar[Sequence[Path]] = ()  # folders of data cards besides those of its data sets: fetched, but not to train on
     metrics: ClassVar[Sequence[Metric]] = ()
     pipelines: ClassVar[Sequence[type[Pipeline[Any]]]] = ()
+    commands: ClassVar[Mapping[str, str]] = {}  # what is no pipeline, by name: "module:function" with typer's annotations
     models: ClassVar[Path | None] = None  # the folder of shipped models
 
     def describe(self, item: Item) -> Condition:

@@ -98,6 +98,9 @@ def faults(domain: Any, name: str) -> str:
         for option in fields(pipeline.Options):
             if option.name in RESERVED_OPTIONS:
                 return f"its pipeline {pipeline.name!r} takes the reserved option {option.name!r}"
+    taken = {*RESERVED_NAMES, *(pipeline.name for pipeline in domain.pipelines)}
+    if odd := next((name for name in domain.commands if name in taken), None):
+        return f"its command takes the reserved name {odd!r}"
     for knob in fields(domain.Wish):
         if knob.name in RESERVED_OPTIONS:
             return f"its knob {knob.name!r} takes a reserved name"

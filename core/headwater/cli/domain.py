@@ -1,8 +1,9 @@
-"""The commands of one domain: ``sample``, ``vary`` and ``score`` where a model can, and its pipelines."""
+"""The commands of one domain: ``sample``, ``vary`` and ``score`` where a model can, its pipelines, and commands of its own."""
 
 from __future__ import annotations
 
 import functools
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def domain_group(name: str) -> TyperGroup:
     if registry.models_with(domain, "score"):
         functions["score"] = score.build(domain)
     functions |= {kind.name: pipeline.build(domain, kind) for kind in domain.pipelines}
+    functions |= {verb: pkgutil.resolve_name(place) for verb, place in domain.commands.items()}
     functions = {verb: extras(domain, function) for verb, function in functions.items()}
     text = domain.summary + ("\n\n" + domain.notice if domain.notice else "")
     return group(name, functions, text)

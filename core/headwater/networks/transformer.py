@@ -131,6 +131,10 @@ class Drawing:
         self.qkv = torch.stack([*turning, value.reshape(width, width)])
         self.out, self.up, self.down = laid(block.out.weight), laid(block.up.weight, block.norm2), laid(block.down.weight)
         self.past = self.qkv.new_zeros(2, rows * heads, 0, width // heads)
+        self.query = self.out_cross = None
+        if block.query is not None and block.norm_cross is not None and block.out_cross is not None:
+            self.query = laid(block.query.weight * (width // heads) ** -0.5, block.norm_cross)
+            self.out_cross = laid(block.out_cross.weight)
         self.told: tuple[Tensor, Tensor, Tensor] | None = None
 
     def widen(self, more: int) -> None:
@@ -145,12 +149,22 @@ class Drawing:
         keys, values = self.past.unbind()
         weight = torch.baddbmm(unseen, qkv[0, :, None], keys.transpose(1, 2)).softmax(dim=-1)
         x = x.addmm_(torch.bmm(weight, values).view(rows, width), self.out)
-        if self.block.query is not None:
-            if at == 0:
-                self.told = self.block.keys(context)  # once for all positions
-            x = self.block.cross(x[:, None], self.told)[:, 0]
+        if at == 0:
+            self._tell(context)
+        if self.told is not None and self.query is not None and self.out_cross is not None:
+            keys, values, unheard = self.told
+            weight = torch.baddbmm(unheard, torch.mm(unit(x, smallest), self.query).view(each, 1, across), keys).softmax(dim=-1)
+            x = x.addmm_(torch.bmm(weight, values).view(rows, width), self.out_cross)
         hidden = self.block.activation(torch.addmm(self.block.up.bias, unit(x, smallest), self.up))
         return x.addmm_(hidden, self.down).add_(self.block.down.bias)
+
+
+    def _tell(self, context: Context) -> None:
+        """Lay out the keys and values of the given sequence, the same for all positions, as the past's are."""
+        if (told := self.block.keys(context)) is not None:
+            key, value, mask = told
+            unheard = torch.where(mask, 0.0, -torch.inf).to(key.dtype).expand(-1, key.shape[1], -1, -1)
+            self.told = key.transpose(2, 3).flatten(0, 1).contiguous(), value.flatten(0, 1).contiguous(), unheard.flatten(0, 1)
 
 
 @dataclass

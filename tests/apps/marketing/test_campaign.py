@@ -34,7 +34,7 @@ class Stand(Author):
     def __init__(self, say):
         self.say, self.name, self.asked = say, "stand-in", 0
 
-    def rule(self, ask, plan, order):
+    def rule(self, ask, plan, order, like):
         return None
 
     def write(self, lines, attempt):
