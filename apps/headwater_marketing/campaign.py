@@ -1,7 +1,7 @@
 """A campaign: customers in, messages out, with the history of each.
 
 >>> columns = {"key": "id", "consent": "ok"}
->>> campaign = Campaign({"name": "tea", "channels": ["push"], "facts": {"product": "Assam"}, "columns": columns})
+>>> campaign = Campaign({"name": "tea", "channels": ["push"], "facts": {"product": "Assam"}, "columns": columns}, model=None)
 >>> frame = campaign.write([{"id": 1, "ok": "yes"}, {"id": 2, "ok": None}])
 >>> len(frame), "Assam" in frame["text"][0], frame.attrs["passed"][0]["reason"]
 (1, True, 'consent')
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Customers that are written for at once: lines of many fill a model's tiles.
 TOGETHER = 128
+MODEL = "marketing/autoregressive"
 Values = Mapping[str, Any]
 
 
@@ -93,7 +94,7 @@ class Mailing:
 class Campaign:
     """Personalised messages for a brief (a file, plain values or a :class:`~headwater_marketing.brief.Brief`).
 
-    ``model`` writes the wording: a loaded :class:`~headwater.generator.Generator`, or a model's name or folder; another author, as
+    ``model`` writes the wording: the shipped one, a loaded :class:`~headwater.generator.Generator`, a name or folder; an author, as
     an object or as ``--author`` names it (:mod:`headwater_marketing.authors`); None leaves it to the templates. Facts, limits,
     consent and policy are the same either way. ``boldness`` is the temperature of drawing, ``apart`` the share of word pairs in
     which variants of a message differ at least."""
@@ -101,7 +102,7 @@ class Campaign:
     def __init__(
         self,
         brief: briefs.Brief | Mapping[str, Any] | Path | str,
-        model: Generator | Source | Path | str | None = None,
+        model: Generator | Source | Path | str | None = MODEL,
         *,
         boldness: float = 0.8,
         apart: float = 0.3,

@@ -208,7 +208,7 @@ def test_another_seed_other_words_same_facts():
 
 
 def test_a_frame_holds_messages_and_why_others_got_none():
-    campaign = Campaign(EXAMPLES / "brief.toml")
+    campaign = Campaign(EXAMPLES / "brief.toml", None)
     frame = campaign.write(EXAMPLES / "customers.csv", EXAMPLES / "products.csv")
     for name in "customer channel variant text facts fields score violations model seed".split():
         assert name in frame.columns
@@ -225,7 +225,7 @@ def test_a_frame_holds_messages_and_why_others_got_none():
 
 
 def test_every_record_comes_back_from_its_columns():
-    for row, made in Campaign(BRIEF).run(CUSTOMERS, PRODUCTS.values()):
+    for row, made in Campaign(BRIEF, None).run(CUSTOMERS, PRODUCTS.values()):
         if isinstance(made, Record):
             back = of({"row": row, **made.plain()})
             assert (back.message, back.copy, back.source, back.assigned) == (made.message, made.copy, made.source, made.assigned)
@@ -236,17 +236,17 @@ def test_every_record_comes_back_from_its_columns():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Campaign(BRIEF).write(CUSTOMERS), "expected a product table"),
+        (lambda: Campaign(BRIEF, None).write(CUSTOMERS), "expected a product table"),
         (
-            lambda: Campaign(BRIEF).write(CUSTOMERS, PRODUCTS.values(), variants=0),
+            lambda: Campaign(BRIEF, None).write(CUSTOMERS, PRODUCTS.values(), variants=0),
             "variants: expected a whole number from 1 to 20; got 0",
         ),
         (
-            lambda: Campaign(BRIEF).write(pandas.DataFrame({"customer": ["1"]}), PRODUCTS.values()),
+            lambda: Campaign(BRIEF, None).write(pandas.DataFrame({"customer": ["1"]}), PRODUCTS.values()),
             "customers: has no column 'ok_sms'",
         ),
         (lambda: Campaign(EXAMPLES / "none.toml"), "no such file"),
-        (lambda: Campaign(BRIEF).write(EXAMPLES / "none.csv", PRODUCTS.values()), "no such file"),
+        (lambda: Campaign(BRIEF, None).write(EXAMPLES / "none.csv", PRODUCTS.values()), "no such file"),
         (lambda: Campaign(BRIEF, "marketing/nothing"), "nothing"),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_cluster_gives_voice_and_reason_and_its_columns_count_as_used():
         {"id": "x", "ok": "yes", "orders": "", "spend": "3"},
         {"id": "y", "ok": "yes", "orders": "many", "spend": "3"},
     ]
-    frame = Campaign(RAW).write(rows)
+    frame = Campaign(RAW, None).write(rows)
     assert dict(zip(frame.customer[:3], frame.voice, strict=False)) == {"0": "lively", "1": "warm", "2": "refined"}
     assert set(frame.segment[60:]) == {""} and set(frame.voice[60:]) == {"warm"}
     assert frame.fields[0] == "orders, spend" and frame.segment_rule[0].startswith("nearest to orders 2")
@@ -75,7 +75,7 @@ def test_a_cluster_gives_voice_and_reason_and_its_columns_count_as_used():
 
 def test_a_rule_goes_first():
     plan = RAW | {"segments": [{"name": "big", "when": "orders > 30", "voice": "crisp"}]}
-    frame = Campaign(plan).write(_people(60))
+    frame = Campaign(plan, None).write(_people(60))
     assert set(frame.segment) == {"cluster 1 of 3", "cluster 2 of 3", "big"} and set(frame.voice[2::3]) == {"crisp"}
 
 
