@@ -19,7 +19,7 @@ from headwater.constraints import FiniteConstraint, Mask
 from headwater_marketing.asks import SWITCHES, Ask, spoken
 from headwater_marketing.channels import Part, parts
 from headwater_marketing.codecs import Said, Words
-from headwater_marketing.lexicon import PLACE, START, gsm, lexicon, permitted, septets, units, widths
+from headwater_marketing.lexicon import PLACE, POUND, START, gsm, lexicon, permitted, septets, units, widths
 from headwater_marketing.plan import Policy
 from headwater_marketing.realisations import PATTERNS
 from headwater_marketing.trie import CLEAR, State, trie
@@ -125,6 +125,8 @@ class Wording:
 
     Raises ``ValueError`` where not even the bare facts fit, or a fact must stand that is banned.
     """
+
+    limit: int
 
     def __init__(
         self,
@@ -252,7 +254,10 @@ class Wording:
             refund = [need for need in given if missing[need]]
             fits = spare + len(refund) >= 0 and not full
             room.append(slack + sum(self.unit[need] for need in refund) if fits else -1)
-        mask: Mask = self.after[state.last] & (self.cost <= np.array([*room, -1], dtype=np.int64)[self.needs.group])
+        rooms = np.array([*room, -1], dtype=np.int64)[self.needs.group]
+        mask: Mask = self.after[state.last] & (self.cost <= rooms)
+        if self.codec.phrases and not (spare > 0 and (self.after[POUND] & (self.cost + 2 <= rooms)).any()):
+            mask &= ~self.words.pounds  # no figure could follow
         if self.codec.phrases and (kept := mask & ~completing(self.codec, state.tail)).any():
             mask = kept
         if state.token in self.addresses:

@@ -19,8 +19,8 @@ from headwater_marketing.codecs import Words
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Widths = np.ndarray[Any, np.dtype[np.int32]]
 
-#: What the last token was. A dash is any sign with a blank before it.
-START, WORD, PLACE, STOP, DASH, LINE = range(6)
+#: What the last token was. A dash is any sign with a blank before it; behind a pound sign stands a benchmark's figure.
+START, WORD, PLACE, STOP, DASH, LINE, POUND = range(7)
 _STOPS = frozenset(".,!?:;")
 #: After these an end would cut a sentence.
 _DANGLING = frozenset(
@@ -31,7 +31,7 @@ _DANGLING = frozenset(
 
 
 def kind_of(token: str) -> int:
-    """How a token ends: one of the six.
+    """How a token ends; a pound sign counts as a dash.
 
     >>> [kind_of(t) for t in ("Hi", " {price}", ",", " -", "\\n\\n")] == [WORD, PLACE, STOP, DASH, LINE]
     True
@@ -56,8 +56,11 @@ class Lexicon:
         self.blank = np.array([t.startswith(" ") for t in self.tokens])
         phrases = np.array([bool(said) and "{" not in t for t, said in zip(self.tokens, codec.said, strict=True)])
         self.usable = phrases | np.array([_usable(n, t, codec) for n, t in enumerate(self.tokens)])
+        self.pounds = np.array([t == " £" and codec.phrases for t in self.tokens])
+        self.kind[self.pounds], self.usable = POUND, self.usable | self.pounds
+        self.figures = phrases & np.array([t[:1].isdecimal() for t in self.tokens])
         self.dangling = np.array([t.strip().lower() in _DANGLING or t.endswith((":", ";")) for t in self.tokens])
-        self.dangling |= (self.kind == DASH) | (self.kind == LINE)
+        self.dangling |= np.isin(self.kind, (DASH, LINE, POUND))
         self.dots = np.array([t.startswith(".") for t in self.tokens])
         self.lines = self.kind == LINE
         self.joined = np.array([t == "s" for t in self.tokens])  # a benchmark's {type}s
@@ -65,14 +68,15 @@ class Lexicon:
 
     @functools.cached_property
     def after(self) -> Mask:
-        """(6, vocab): which tokens may follow a token that ends so. A word follows without a blank only where a line begins; a stop
-        follows a word or a fact."""
+        """(7, vocab): which tokens may follow a token that ends so. A word follows without a blank only where a line begins; a stop
+        follows a word or a fact, a figure a pound sign."""
         word = np.isin(self.kind, (WORD, PLACE)) & ~np.array([t[:1] in "'’" for t in self.tokens])
         tail = np.array([t[:1] in "'’" and len(t) > 1 for t in self.tokens])  # 's
         stop, bare, led = (self.kind == STOP) & ~self.blank, word & ~self.blank, self.blank
         after_word = led | stop | tail | self.lines
         rows = {START: bare, WORD: after_word, PLACE: after_word | self.joined, STOP: led | self.lines, DASH: led, LINE: bare}
-        out: Mask = np.stack([rows[k] & self.usable for k in range(6)])
+        rows[POUND] = self.figures
+        out: Mask = np.stack([rows[k] & self.usable for k in range(7)])
         return out
 
     def widths(self, width: Callable[[str], int]) -> Widths:

@@ -231,6 +231,15 @@ def test_a_restaurants_facts_are_said_in_words_as_often_as_asked():
     assert broken(wording, E2E.encode(Copy(good.replace("French", "Italian")))) is not None
 
 
+def test_a_pound_sign_stands_before_its_figure_and_nowhere_else():
+    ask, facts = e2e_meaning("name[Zizzi], priceRange[£20-25]")
+    wording = Wording(E2E, ask, facts)
+    assert broken(wording, E2E.encode(Copy("{name} has a price range of £20-25."))) is None
+    assert broken(wording, E2E.encode(Copy("{name} is 20-25 and £ more."))) is not None
+    cheap = Wording(E2E, *e2e_meaning("name[Zizzi], priceRange[cheap]"))
+    assert broken(cheap, E2E.encode(Copy("{name} is cheap at £20-25."))) is not None
+
+
 def test_ordinary_words_make_up_no_fact():
     ask, facts = e2e_meaning("name[Zizzi], eatType[pub], familyFriendly[yes]")
     wording = Wording(E2E, ask, facts)
