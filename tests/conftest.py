@@ -28,6 +28,7 @@ def _beside(name: str) -> Any:
 
 toys, digits = _beside("toys"), _beside("digits")
 _beside("hostile")
+_beside("language_models")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,6 +43,7 @@ class Marketing(Domain[Copy, asks.Wish]):
     datasets = DATASETS
     metrics = metrics.METRICS
     pipelines = (Write,)
+    commands = {"tune": "headwater_marketing.tuning:command"}
     models = HERE / "models"
 
     def describe(self, item: Copy) -> asks.Wish:

@@ -102,20 +102,6 @@ def every(tree: Tree) -> list[str]:
     return found
 
 
-def covering(tree: Tree) -> list[str]:
-    """Texts in which every alternative stands at least once, the others at their first.
-
-    >>> covering(parse("(Hi|Hello) there(|!)"))
-    ['Hi there', 'Hi there', 'Hello there', 'Hi there', 'Hi there!']
-    """
-    first = [piece if isinstance(piece, str) else covering(piece[0])[0] for piece in tree]
-    found = ["".join(first)]
-    for i, piece in enumerate(tree):
-        for option in () if isinstance(piece, str) else piece:
-            found += ["".join([*first[:i], text, *first[i + 1 :]]) for text in covering(option)]
-    return found
-
-
 @dataclass(frozen=True)
 class Line:
     """One line: its move, whom and where it serves (empty: all), the slots it states, its text as a tree."""

@@ -10,8 +10,8 @@ from headwater import registry
 from headwater.checkpoint import CARD, METRICS, WEIGHTS, read_config, read_metrics
 from headwater.noise import Noise
 
-SHIPPED = [f"{name}/{model}" for name in ("medical", "molecules", "music") for model in registry.models(registry.find(name))]
-LIMITS = {"medical": 30e6, "molecules": 15e6, "music": 15e6}
+LIMITS = {"medical": 15e6, "molecules": 15e6, "music": 30e6, "marketing": 15e6}  # all together 75 MB
+SHIPPED = [f"{name}/{model}" for name in LIMITS for model in registry.models(registry.find(name))]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

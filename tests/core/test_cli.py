@@ -144,6 +144,17 @@ def test_a_domain_shows_its_knobs_and_only_the_settings_it_has(
 # --- runs ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_command_of_its_own(words: ModuleType, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shout(text: str, loud: bool = False) -> None:
+        """Say it."""
+        print(text.upper() if loud else text)
+
+    monkeypatch.setattr(words, "shout", shout, raising=False)
+    monkeypatch.setattr(words.Words, "commands", {"shout": f"{words.__name__}:shout"})
+    assert cli.run(["words", "shout", "hi", "--loud"]) == 0 and capsys.readouterr().out == "HI\n"
+    assert cli.run(["words", "--help"]) == 0 and "Say it." in capsys.readouterr().out
+
+
 def test_sample_writes_a_whole_run(words: ModuleType, capsys: Capture) -> None:
     out, err = hw(capsys, "words sample -n 30 --length 3 --no-doubled --seed 7 -o out/a")
     assert out.endswith("→ out/a/index.html\n") and err == ""

@@ -58,6 +58,10 @@ class Outside:
 
         pipelines = (Pipe,)  # type: ignore[assignment]
 
+    class Commander(toys.Words):
+        name = "commander"
+        commands = {"sample": "outside:nothing"}
+
     @staticmethod
     def explode() -> None:
         raise RuntimeError("a message\n  of two lines")
@@ -79,12 +83,13 @@ REASONS = {
     "knobby": ("outside:Outside.Knobby", "its knob 'seed' takes a reserved name"),
     "untyped": ("outside:Outside.Untyped", r"TypeError: Wish\.x: expected Annotated"),
     "piper": ("outside:Outside.Piper", "its pipeline takes the reserved name 'sample'"),
+    "commander": ("outside:Outside.Commander", "its command takes the reserved name 'sample'"),
 }
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, registry.Entry]]:
-    """An installation with two domains that work and eleven that do not."""
+    """An installation with two domains that work and twelve that do not."""
     module = types.ModuleType("outside")
     module.Outside = Outside  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "outside", module)

@@ -30,8 +30,8 @@ _LEVELS = {"easy": "plain", "standard": "everyday"}
 PARAGRAPH = " //"
 RULES = (
     "Short texts from a shop to its customers. Each fact stands in the text as its name in braces, once, and nothing else is"
-    " claimed: no other figures, names, prices or promises. {brand} is the shop, {was} the price before, {until} the last day, {code}"
-    " what to type at the till, {url} a link, {feature} something the product has, {perk} something that comes with it."
+    " claimed: no other figures, names, prices or promises. {brand} is the shop, {was} the price before, {until} the last day,"
+    " {code} what to type at the till, {url} a link, {feature} something the product has, {perk} something that comes with it."
 )
 SHOTS = 4
 

@@ -1,8 +1,8 @@
 """The words a language model may say, as a codec for our constraint, and how its tokenizer spells each of them.
 
-By default these are the words of our own grammar, a list of plain words that claim nothing of a product, and those of a brand's own
-copy: a model cannot call a desk waterproof, or a reader Sarah. With ``words = "any"`` it may say every word that its tokenizer holds
-whole and did not learn first with a capital, as it learns names.
+By default these are the words of our own grammar, a list of plain words that claim nothing of a product, and those of a brand's
+own copy: a model cannot call a desk waterproof, or a reader Sarah. With ``words = "any"`` it may say every word that its tokenizer
+holds whole and did not learn first with a capital, as it learns names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headwater.spaces import Tokens
 from headwater_marketing.asks import PLACES
 from headwater_marketing.authors.prompt import PARAGRAPH
 from headwater_marketing.codecs import HERE, PIECE, Words
-from headwater_marketing.grammar import covering, lines
+from headwater_marketing.grammar import Tree, lines
 
 Which = Literal["plain", "any"]
 LENGTH = 160  # pieces of a text
@@ -28,7 +28,7 @@ MOST = 16_384  # words of a tokenizer, the frequent ones first: tables of the co
 LINES = {"\n\n": PARAGRAPH, "\n": PARAGRAPH[:-1]}
 STOPS = ".,!?:;"
 _SIGNS = ("\n\n", "\n", *STOPS, " -", " –", " &", "'s", "'ll", "'re", "'ve", "'d", "'t", "'m")
-_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:['’-][A-Za-zÀ-ÖØ-öø-ÿ]+)*")
+WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:['’-][A-Za-zÀ-ÖØ-öø-ÿ]+)*")
 _SMALL = re.compile(r" (?:[a-zß-öø-ÿ]{2,}|a)")
 
 
@@ -41,22 +41,37 @@ def cased(words: Iterable[str]) -> list[str]:
     return list(found)
 
 
+def covering(tree: Tree) -> list[str]:
+    """Texts in which every alternative stands at least once, the others at their first.
+
+    >>> from headwater_marketing.grammar import parse
+    >>> covering(parse("(Hi|Hello) there(|!)"))
+    ['Hi there', 'Hi there', 'Hello there', 'Hi there', 'Hi there!']
+    """
+    first = [piece if isinstance(piece, str) else covering(piece[0])[0] for piece in tree]
+    found = ["".join(first)]
+    for i, piece in enumerate(tree):
+        for option in () if isinstance(piece, str) else piece:
+            found += ["".join([*first[:i], text, *first[i + 1 :]]) for text in covering(option)]
+    return found
+
+
 @functools.cache
 def plain_words() -> tuple[str, ...]:
     """The words of our own grammar and those that claim nothing."""
-    ours = (word for line in lines() for text in covering(line.tree) for word in _WORD.findall(re.sub(r"\{\w+\}", " ", text)))
+    ours = (word for line in lines() for text in covering(line.tree) for word in WORD.findall(re.sub(r"\{\w+\}", " ", text)))
     more = (HERE / "plain.txt").read_text("utf-8").split()
     return tuple(dict.fromkeys([*(w if w in ("I",) else w.lower() for w in ours), *more]))
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
-    """The words of a brand's own texts, placeholders left out: small unless they never are."""
-    found: dict[str, None] = {}
-    for text in texts:
-        for piece in PIECE.findall(text):
-            if _WORD.fullmatch(piece.strip()):
-                found[piece.strip()] = None
-    return sorted({word.lower() if word[:1].lower() + word[1:] == word.lower() else word for word in found})
+    """The words of a brand's own texts that are written small at least once; so none of its names.
+
+    >>> words_of(["Ask Sarah for {product}, handmade in Leeds."])
+    ['for', 'handmade', 'in']
+    """
+    pieces = {piece.strip() for text in texts for piece in PIECE.findall(text)}
+    return sorted(piece for piece in pieces if WORD.fullmatch(piece) and piece[:1].islower())
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,9 @@ class Way:
 class Spelled(Words):
     """Pieces that a tokenizer can spell, with every placeholder, as :class:`~headwater_marketing.codecs.Words`.
 
-    ``ways[token]`` are its spellings as they stand behind a word: those of a fact or a stop also with what the tokenizer merges with
-    it. ``ends`` are the ids that end a text: a line end, or the model's own end."""
+    ``facts``, ``small`` and ``titled`` say of each token what it is, ``letters`` of each id whether it goes on a word;
+    ``ways[token]`` are its spellings as they stand behind a word: those of a fact or a stop also with what the tokenizer merges
+    with it. ``ends`` are the ids that end a text: a line end, or the model's own end."""
 
     def __init__(self, tokenizer: Any, which: Which = "plain", more: Sequence[str] = ()) -> None:
         self.places, self.phrases = PLACES, False
@@ -92,6 +108,7 @@ class Spelled(Words):
         self.first = self._first()
         self.titled = np.array([t.strip()[:1].isupper() and t.strip() not in _CAPITALS for t in self.tokens])
         self.small = np.array([t.strip()[:1].islower() for t in self.tokens])
+        self.facts = np.array(["{" in t for t in self.tokens])
         self.letters = np.array([s[:1].isalpha() for s in strings])
 
     @property
@@ -100,16 +117,18 @@ class Spelled(Words):
         return range(0)
 
     def _spell(self, tokenizer: Any, strings: Sequence[str]) -> tuple[tuple[Way, ...], ...]:
-        anchor, *spelt = tokenizer(
-            ["a", *("a" + self._behind(token) for token in self.tokens[1:])], add_special_tokens=False
-        )["input_ids"]
+        words = ["a", *("a" + self._behind(token) for token in self.tokens[1:])]
+        anchor, *spelt = tokenizer(words, add_special_tokens=False)["input_ids"]
         unknown = getattr(tokenizer, "unk_token_id", None)
+        alone = {s: i for i, s in reversed(list(enumerate(strings)))}
         closers = _merged(strings, "}", STOPS)
         stopped = {stop: _merged(strings, stop, "") for stop in STOPS}
         found: list[tuple[Way, ...]] = [()]
         for n, ids in enumerate(spelt, 1):
-            own = tuple(ids[len(anchor) :])
-            if ids[: len(anchor)] != anchor or not own or unknown in own:
+            own = tuple(ids[len(anchor) :]) if ids[: len(anchor)] == anchor else ()
+            if not own and (whole := self._behind(self.tokens[n])) in alone:  # the tokenizer merged it with what stood before
+                own = (alone[whole],)
+            if not own or unknown in own:
                 found.append(())  # cannot be said
                 continue
             ways = [Way(n, own)]
@@ -124,7 +143,7 @@ class Spelled(Words):
         """A token as it is told: at the beginning of a line with the blank that the model sees there."""
         if token in LINES:
             return LINES[token]
-        bare = _WORD.match(token) or token.startswith("{")
+        bare = WORD.match(token) or token.startswith("{")
         return " " + token if bare else token
 
     def _first(self) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from headwater.domain import Pipeline, Result
 from headwater.errors import HeadwaterError
 from headwater.knobs import Knob
+from headwater_marketing import authors, outputs, preview, records, tables
 from headwater_marketing import brief as briefs
-from headwater_marketing import outputs, preview, records, tables
 from headwater_marketing.audience import Passed
 from headwater_marketing.campaign import TOGETHER, Mailing
 from headwater_marketing.records import REFUSALS, Record
-from headwater_marketing.writing import Author, Writer
+from headwater_marketing.writing import Writer
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -34,6 +34,9 @@ class WriteOptions:
     ] = None
     variants: Annotated[int | None, Knob("texts for each message (default: the brief's)", 1, 20)] = None
     limit: Annotated[int | None, Knob("read at most so many customers, for a try", 1)] = None
+    author: Annotated[
+        str | None, Knob("who words the copy in place of the model: hf:FOLDER-OR-ID[+ADAPTER], https://HOST/v1#MODEL, author.toml")
+    ] = None
     boldness: Annotated[float, Knob("the temperature of drawing: below 1 plays safe, above 1 is bolder", 0.1, 3)] = 0.8
     apart: Annotated[float, Knob("the share of word pairs in which variants of a message differ at least", 0, 1)] = 0.3
 
@@ -91,6 +94,7 @@ class Write(Pipeline[Row]):
 
     def __init__(self) -> None:
         self.opened: dict[tuple[Path, Path], Mailing] = {}
+        self.author: tuple[str, authors.Source] | None = None
 
     def _mailing(self, source: Path, options: WriteOptions) -> Mailing:
         """The brief and products of a source, read once."""
@@ -126,9 +130,17 @@ class Write(Pipeline[Row]):
     def example(self) -> Path:
         return EXAMPLES / "customers.csv"
 
+    def _author(self, model: Generator, options: WriteOptions) -> Generator | authors.Source:
+        """The model, or the author named instead of it, opened once."""
+        if options.author is None:
+            return model
+        if self.author is None or self.author[0] != options.author:
+            self.author = options.author, authors.opened(options.author, str(model.device))
+        return self.author[1]
+
     def run(self, model: Generator, rows: Sequence[tuple[int, Row]], noise: Noise, options: WriteOptions) -> Iterator[Made]:
         seed = noise.fold(self.name).number()
-        writer = Writer(Author(model, seed, options.boldness), seed, apart=options.apart)
+        writer = Writer(authors.author(self._author(model, options), seed, options.boldness), seed, apart=options.apart)
         for _, group in itertools.groupby(rows, key=lambda row: id(row[1].mailing)):
             part = list(group)
             mailing = part[0][1].mailing

@@ -158,7 +158,6 @@ class Drawing:
         hidden = self.block.activation(torch.addmm(self.block.up.bias, unit(x, smallest), self.up))
         return x.addmm_(hidden, self.down).add_(self.block.down.bias)
 
-
     def _tell(self, context: Context) -> None:
         """Lay out the keys and values of the given sequence, the same for all positions, as the past's are."""
         if (told := self.block.keys(context)) is not None:
