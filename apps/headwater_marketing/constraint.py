@@ -36,7 +36,8 @@ HINTS: tuple[tuple[tuple[str, ...], frozenset[str]], ...] = tuple(
     (tuple(words.split("|")), frozenset(needed.split()))
     for words, needed in (
         (
-            "discount*|save|saves|saving*|off|reduced|reduction|price drop|sale|less|lower|down to|down from|used to be|previously|formerly",
+            "discount*|save|saves|saving*|off|reduced|reduction|price drop|sale|less|lower|down to|down from|used to be"
+            "|previously|formerly",
             "percent was",
         ),
         ("offer*|deal|deals", "percent was code"),

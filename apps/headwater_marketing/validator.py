@@ -46,7 +46,8 @@ CLAIMS = tuple(
 # Words that say a fact without its figure: the plan must hold one of these slots or kinds.
 _NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        "discount*|save|saves|saving*|off|reduced|reduction|price drop|sale|less|lower|down to|down from|used to be|previously|formerly",
+        "discount*|save|saves|saving*|off|reduced|reduction|price drop|sale|less|lower|down to|down from|used to be"
+        "|previously|formerly",
         ("percent", "was"),
     ),
     ("offer*|deal|deals", ("percent", "was", "code")),
