@@ -29,15 +29,17 @@ from hostile import HOSTILE
 from record import generator, publish, run
 
 from headwater_marketing import asks, data, reviews
+from headwater_marketing import tables as tables_of
 from headwater_marketing.asks import PLACEHOLDER
-from headwater_marketing.audience import Passed
+from headwater_marketing.audience import Audience, Passed
 from headwater_marketing.campaign import Campaign
 from headwater_marketing.constraint import Wording
 from headwater_marketing.metrics import SlotErrors, bleu, distinct, meaning, rnnlg_errors, self_bleu, slot_errors
 from headwater_marketing.phrases import LEVELS, VOICES
+from headwater_marketing.plan import Plan, Policy
 from headwater_marketing.records import REFUSALS, Record
 from headwater_marketing.reviews import Pair
-from headwater_marketing.validator import judge
+from headwater_marketing.validator import admit, judge
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -192,6 +194,7 @@ def brief(channels: Sequence[str] = CHANNELS) -> dict[str, Any]:
         "channels": list(channels),
         "facts": {"brand": "Aurora"},
         "banned": ["miracle", "scam*"],
+        "limits": {"sms": {"text": 2}},
         "legal": {"sms": "Reply STOP to opt out", "email": "Aurora Ltd. Unsubscribe here."},
         "columns": {
             "key": "id", "consent": "ok", "product": "likes", "allow": ["tone", "orders"], "facts": {"first_name": "name"},
@@ -250,15 +253,17 @@ def adversarial(model: Generator, options: argparse.Namespace) -> Iterator[dict[
     and texts that are the templates'."""
     people, goods = tables(options.rows, hostile=True)
     for i, channel in enumerate(CHANNELS):
-        campaign, began = Campaign(brief([channel]), model), time.process_time()
-        count, reasons = Counter[str](), Counter[str]()
-        for _, made in campaign.run(people[i :: len(CHANNELS)], goods, 1, options.seed):
+        campaign, rows = Campaign(brief([channel]), model), people[i :: len(CHANNELS)]
+        audience = Audience(campaign.brief, tables_of.by_key(goods, "sku", "products"))
+        plans = {task.customer: task.plan for task in audience.tasks(rows) if not isinstance(task, Passed)}
+        began, count, reasons = time.process_time(), Counter[str](), Counter[str]()
+        for _, made in campaign.run(rows, goods, 1, options.seed):
             if isinstance(made, Passed):
                 count["refused"] += made.reason in REFUSALS
                 reasons[made.reason] += 1
                 continue
             count["messages"] += 1
-            count["violations"] += bool(judge(made.message, made.task.plan, made.channel, campaign.brief.policy))
+            count["violations"] += violated(made, plans[made.task.customer], campaign.brief.policy)
             count["texts"] += made.texts
             count["borrowed"] += made.borrowed
             count["with a template"] += made.borrowed > 0
@@ -274,6 +279,13 @@ def adversarial(model: Generator, options: argparse.Namespace) -> Iterator[dict[
             "texts that are templates' %": 100 * count["borrowed"] / max(1, count["texts"]),
             "CPU s": round(time.process_time() - began, 1),
         }
+
+
+def violated(made: Record, plan: Plan, policy: Policy) -> bool:
+    """Whether the validator finds fault with a message, given all facts of its row or, of the shortest, those that must be said."""
+    whole = admit(plan, policy).only(lambda fact: made.channel.takes(fact.slot.kind))
+    short = whole.only(lambda fact: fact.slot.least > 0)
+    return all(judge(made.message, facts, made.channel, policy) for facts in (whole, short))
 
 
 #: What a mail merge sends: one text a channel, its facts filled in.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,13 @@ from headwater.cli import pipeline as pipelines
 from headwater.cli import terminal
 from headwater.domain import Domain
 from headwater.errors import HeadwaterError
+from headwater.knobs import Given
 from headwater.report import page
 from headwater.report import run as folder
 from headwater.report.page import PAGE, Chapter
+
+if TYPE_CHECKING:
+    from headwater.generator import Generator
 
 #: Items of each model, and how many of them the common page draws.
 ITEMS, DRAWN, SEED = 24, 12, 7
@@ -74,13 +78,36 @@ def sampled(domain: Domain[Any, Any], model: str, stage: Path) -> Chapter:
     place = f"{domain.name}-{model}"
     with terminal.Bar(place) as bar:
         generator = load(f"{domain.name}/{model}")
-        samples = generator.sample(ITEMS, seed=SEED, progress=bar)
+        wishes = as_packaged(generator)
+        samples = generator.sample(ITEMS, seed=SEED, wishes=wishes, progress=bar)
     (stage / place).mkdir()
     valid = page.write_samples(samples, stage / place)
-    command = flags.words(f"headwater {domain.name} sample", {"n": ITEMS, "seed": SEED, "model": generator.name})
+    settings = {"n": ITEMS, "seed": SEED, "model": generator.name}
+    command = "headwater demo" if wishes else flags.words(f"headwater {domain.name} sample", settings)
     folder.close(stage / place, {"command": command, **folder.made_by(generator), "n": ITEMS, "valid": valid, "seed": SEED})
     drawn = page.gallery(samples.rows[:DRAWN], [domain.render(i) for i in samples[:DRAWN]], samples.problems()[:DRAWN])
     return Chapter(f"{domain.name}: {model}", f"{ITEMS} new items, {valid} valid", f"{place}/{PAGE}", drawn)
+
+
+def as_packaged(generator: Generator) -> list[Any] | None:
+    """For a model that reads a sequence, which only tasks can tell it: what packaged items ask, one for each sample. Else None."""
+    from headwater.knobs import asked
+    from headwater.noise import Noise
+
+    fields, domain = generator.model.conditioner.fields, generator.domain
+    told = [f.name for f in fields if isinstance(f.spec, Given) and f.spec.kind == "sequence"]
+    if not told:
+        return None
+    packaged = domain.datasets[generator.recipe.data].sample()
+    items = [packaged[i % len(packaged)] for i in range(ITEMS)]
+    wishes, known = [], {f.name for f in fields}
+    for i, item in enumerate(items):
+        key = Noise(SEED).fold("given").rows([i])
+        values = asked(domain.describe(item))
+        for name in told:
+            values[name] = getattr(domain.given(name, item, key), name)
+        wishes.append(generator.wish(**{k: v for k, v in values.items() if k in known}))
+    return wishes
 
 
 def piped(domain: Domain[Any, Any], kind: Any, stage: Path) -> Chapter:
