@@ -28,13 +28,14 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from hostile import HOSTILE
 from record import generator, publish, run
 
+from headwater.domain import Evaluation
 from headwater_marketing import asks, data, reviews
 from headwater_marketing import tables as tables_of
 from headwater_marketing.asks import PLACEHOLDER
 from headwater_marketing.audience import Audience, Passed
 from headwater_marketing.campaign import Campaign
 from headwater_marketing.constraint import Wording
-from headwater_marketing.metrics import SlotErrors, bleu, distinct, meaning, rnnlg_errors, self_bleu, slot_errors
+from headwater_marketing.metrics import SlotErrors, bleu, distinct, facts_kept, meaning, rnnlg_errors, self_bleu, slot_errors
 from headwater_marketing.phrases import LEVELS, VOICES
 from headwater_marketing.plan import Plan, Policy
 from headwater_marketing.records import REFUSALS, Record
@@ -62,8 +63,9 @@ def written(
             rules.append(Wording(model.codec, pair.ask, pair.facts))  # type: ignore[arg-type]
         except ValueError:
             rules.append(None)
-    refused = [i for i, rule in enumerate(rules) if rule is None]
-    texts, left, again = [""] * len(pairs), [i for i in range(len(pairs)) if i not in set(refused)], 0
+    texts, again = [""] * len(pairs), 0
+    left = [i for i in range(len(pairs)) if not constrained or rules[i] is not None]
+    refused = len(pairs) - len(left)
     for attempt in range(RETRIES if constrained else 1):
         made = model.sample(
             len(left),
@@ -76,14 +78,15 @@ def written(
         )
         for i, copy in zip(left, made.items, strict=True):
             texts[i] = asks.named(copy.text, pairs[i].ask)
-        left = [i for i in left if errors([texts[i]], [pairs[i]]).right < errors([texts[i]], [pairs[i]]).texts]
-        again += len(left) if constrained and attempt + 1 < RETRIES else 0
-        if not constrained or not left:
+        if not constrained:
+            left = []
+        left = [i for i in left if (found := errors([texts[i]], [pairs[i]])).right < found.texts]
+        again += len(left) if attempt + 1 < RETRIES else 0
+        if not left:
             break
-    templates = left if constrained else []
-    for i in templates:
+    for i in left:
         texts[i] = ", ".join("{" + slot.name + "}" for slot in pairs[i].ask.slots)
-    return texts, {"refused": len(refused), "drawn again": again, "templates": len(templates)}
+    return texts, {"refused": refused, "drawn again": again, "templates": len(left)}
 
 
 def errors(texts: Sequence[str], pairs: Sequence[Pair]) -> SlotErrors:
@@ -141,31 +144,23 @@ def copy(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, An
     held_out = random.Random(0).sample(list(data.grammar_items("valid")), min(options.n, 1_000))
     known = {item.text for item in data.grammar_items("train")}
     yield {**variety([item.text for item in held_out]), "texts": "held out", "of them in train %": 0.0}
+    wishes = [asks.wish(item.ask, asks.describe(item).room) for item in held_out]
     for temperature in (0.5, 0.8, 1.0):
         began = time.process_time()
         made = model.sample(
             len(held_out),
             seed=options.seed,
-            wishes=[asks.wish(item.ask, asks.describe(item).room) for item in held_out],
+            wishes=wishes,
             temperature=temperature,
             steps=options.steps,
         )
-        wrong = slots = right = 0
-        for item, text in zip(held_out, made.items, strict=True):
-            said, off = Counter(PLACEHOLDER.findall(text.text)), 0
-            for slot in item.ask.slots:
-                name = asks.spoken(item.ask.slots)[slot.name]
-                times = said.pop(name, 0)
-                off += max(0, slot.least - times) + max(0, times - slot.most)
-                slots += slot.least
-            off += sum(said.values())
-            wrong, right = wrong + off, right + (not off)
+        right = [not facts_kept(Evaluation([item], [wish], [])) for item, wish in zip(made.items, wishes, strict=True)]
         texts = [item.text for item in made.items]
         yield {
             "texts": f"{model.recipe.family} at temperature {temperature:g}",
             **variety(texts),
-            "SER %": 100 * wrong / slots,
-            "all correct %": 100 * right / len(texts),
+            "SER %": 100 * facts_kept(Evaluation(made.items, wishes, [])),
+            "all correct %": 100 * float(np.mean(right)),
             "of them in train %": 100 * float(np.mean([text in known for text in texts])),
             "CPU s": round(time.process_time() - began, 1),
         }
@@ -303,10 +298,9 @@ def campaign(model: Generator, options: argparse.Namespace) -> Iterator[dict[str
     bag-of-words classifier says them; and distinct pairs of words of filled-in messages beside a mail merge of the same facts and
     beside our own templates."""
     people, goods = tables(options.rows_of_campaign, hostile=False)
-    texts: dict[str, list[str]] = {}
     for writer, author in (("the model", model), ("our templates", None)):
         made = [m for _, m in Campaign(brief(), author).run(people, goods, 1, options.seed) if isinstance(m, Record)]
-        texts[writer] = [record.text for record in made]
+        texts = [record.text for record in made]
         plain = [" ".join(PLACEHOLDER.sub("", text) for part in r.copy.values() for text in part) for r in made]
         told: dict[str, Any] = {}
         held_back = np.array([int(record.task.customer[1:]) % 24 < 8 for record in made])
@@ -318,15 +312,15 @@ def campaign(model: Generator, options: argparse.Namespace) -> Iterator[dict[str
             "texts by": writer,
             "messages": len(made),
             **told,
-            "distinct-2": distinct(texts[writer]),
-            "self-BLEU": self_bleu(texts[writer]),
+            "distinct-2": distinct(texts),
+            "self-BLEU": self_bleu(texts),
             "templates' %": 100 * borrowed,
         }
-        facts = [{f.slot.name: f.text for f in record.task.plan.facts} for record in made]
-        merged = [
-            PLACEHOLDER.sub(lambda found, given=given: given.get(found[1], ""), MERGE[record.channel.name])  # type: ignore[misc]
-            for record, given in zip(made, facts, strict=True)
-        ]
+    facts = [{f.slot.name: f.text for f in record.task.plan.facts} for record in made]
+    merged = [
+        PLACEHOLDER.sub(lambda found, given=given: given.get(found[1], ""), MERGE[record.channel.name])  # type: ignore[misc]
+        for record, given in zip(made, facts, strict=True)
+    ]
     yield {"texts by": "a mail merge", "messages": len(merged), "distinct-2": distinct(merged), "self-BLEU": self_bleu(merged)}
 
 

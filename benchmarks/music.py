@@ -116,9 +116,10 @@ def of_benchmark() -> Memory:
 def rules(model: Generator | None, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Bach's own chorales of the benchmark, on its grid, where onsets are unknown and density counts changes of pitch; and as the
     corpus has them, with onsets."""
+    memory = of_benchmark()
     for split in ("valid", "test"):
         phrases = data.jsb_phrases(split)
-        yield {"music": f"Bach, {split}", "pieces": len(phrases), **figures(phrases, of_benchmark())}
+        yield {"music": f"Bach, {split}", "pieces": len(phrases), **figures(phrases, memory)}
     for split in ("valid", "test"):
         phrases = [phrase for _, phrase in data.bach_split()[split]]
         yield {"music": f"Bach, {split}, with onsets", "pieces": len(phrases), **figures(phrases, shipped())}
@@ -128,17 +129,14 @@ def samples(model: Generator, options: argparse.Namespace) -> Iterator[dict[str,
     """Raw samples at each temperature, held to write no parallels where the family can be held to it, and left to themselves;
     beside Bach's held-out music as the model would hold it (every two bars, for a model of two bars). ``accuracy`` is that of a
     small classifier told to tell the samples from it, .5 where it cannot (Lopez-Paz and Oquab, 2017)."""
-    codec = model.codec
-    held_out: list[Phrase] = list(split_of(model, "valid"))
-    if model.recipe.codec == "two_bars":
-        held_out = [bars for phrase in held_out for bars in passages(phrase, codec.space.shape[0])]
+    codec, bach = model.codec, held_out(model)
     if model.recipe.data == "bach":
         train = data.bach_split()["train"]
         memory = Memory.of([phrase for _, phrase in train], [name for name, _ in train])
     else:
         memory = of_benchmark()
-    yield {"music": "Bach, held out", "parallels": "his", "pieces": len(held_out), **figures(held_out, memory)}
-    told = features(held_out)
+    yield {"music": "Bach, held out", "parallels": "his", "pieces": len(bach), **figures(bach, memory)}
+    told = features(bach)
     ruled = isinstance(codec, Grid16) and codec.space.streams == 4 and not model.model.family.finite
     nothing = np.zeros((0, 4))
     for temperature, forbidden in itertools.product(options.temperatures, (True, False) if ruled else (False,)):
@@ -166,9 +164,9 @@ def latent(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, 
     come back when the mean is decoded by its likeliest tokens."""
     family, codec = model.model.family, model.codec
     assert isinstance(family, VAE)
-    items = list(split_of(model, "valid"))
+    items = held_out(model)
     if model.recipe.codec == "two_bars":
-        items = [bars for phrase in items for bars in passages(phrase, codec.space.shape[0]) if bars.frames == codec.space.shape[0]]
+        items = [bars for bars in items if bars.frames == codec.space.shape[0]]
     context = model.model.conditioner(model.model.conditions([model.wish()] * len(items)))
     x, noise = model.encode(items), Noise(options.seed).rows(range(len(items)))
     x = x[:, : int(family.buckets(x).max())]
@@ -189,6 +187,14 @@ def latent(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, 
         "cells that come back": float((back == x)[inside].float().mean()),
         "pitches that come back": float((pitch[back] == pitch[x])[inside].float().mean()),
     }
+
+
+def held_out(model: Generator) -> list[Phrase]:
+    """The validation pieces as the model would hold them: of a model of two bars, every two of them."""
+    pieces = split_of(model, "valid")
+    if model.recipe.codec != "two_bars":
+        return list(pieces)
+    return [bars for phrase in pieces for bars in passages(phrase, model.codec.space.shape[0])]
 
 
 def passages(phrase: Phrase, frames: int) -> list[Phrase]:

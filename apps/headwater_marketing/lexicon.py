@@ -21,7 +21,7 @@ Widths = np.ndarray[Any, np.dtype[np.int32]]
 
 #: What the last token was. A dash is any sign with a blank before it; behind a pound sign stands a benchmark's figure.
 START, WORD, PLACE, STOP, DASH, LINE, POUND = range(7)
-_STOPS = frozenset(".,!?:;")
+STOPS = ".,!?:;"
 #: After these an end would cut a sentence.
 _DANGLING = frozenset(
     "a an the and or but nor with without for of to at by from in on as than that this these those which who is are was were be has"
@@ -40,7 +40,7 @@ def kind_of(token: str) -> int:
         return PLACE
     if token.strip() == "":
         return LINE
-    if token[-1] in _STOPS:
+    if token[-1] in STOPS:
         return STOP
     return WORD if token[-1].isalnum() else DASH
 
@@ -107,7 +107,7 @@ def _usable(number: int, token: str, codec: Words) -> bool:
         return False
     if re.search(r"[%\"@#$*_^~|\\<>/…•`¡¿§¤]", token):
         return False
-    return number not in codec.spelling or token in ("A", "I", "s", *_STOPS)
+    return number not in codec.spelling or token in ("A", "I", "s", *STOPS)
 
 
 @functools.lru_cache(maxsize=8)

@@ -26,8 +26,9 @@ from headwater.cli import flags, terminal
 from headwater.errors import HeadwaterError
 from headwater_marketing.asks import PLACEHOLDER, Ask, Copy, Wish, in_order, named, spoken
 from headwater_marketing.authors import prompt
+from headwater_marketing.brief import KNOWN
 from headwater_marketing.data import from_json
-from headwater_marketing.plan import Kind, Slot
+from headwater_marketing.plan import Slot
 from headwater_marketing.writing import number
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
 LEAST = 8  # texts
 LONGEST = 512  # ids of an order and its text
 TOLD = ("channel", "part", "voice", "level")
-#: What the facts are that our own copy knows by name; others are phrases.
-KINDS: Mapping[str, Kind] = {
-    "first_name": "person", "brand": "name", "product": "name", "price": "price", "was": "price", "percent": "percent",
-    "code": "code", "until": "date", "url": "url",
-}  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 Progress = Callable[[int, int], None]
 
@@ -109,7 +105,7 @@ def _item(row: Mapping[str, Any], usual: Mapping[str, str | None], where: str) -
         raise HeadwaterError(f"{where}: a fact's column is named in small letters, figures and _; got {odd!r}")
     text = delexicalised(text.strip(), facts)
     times = Counter(PLACEHOLDER.findall(text))
-    slots = in_order([Slot(name, KINDS.get(name, "text"), n, n) for name, n in times.items()])
+    slots = in_order([Slot(name, KNOWN.get(name, "text"), n, n) for name, n in times.items()])
     ask = Ask(slots, (), "copy", **said)
     try:
         spoken(ask.slots)

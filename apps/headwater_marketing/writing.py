@@ -126,19 +126,18 @@ class Author:
     def write(self, lines: Sequence[tuple[Draft, Line]], attempt: int) -> list[str]:
         """A text for each line, drawn by what it is for, wherever it stands among others."""
         order = sorted(range(len(lines)), key=lambda i: len(lines[i][1].text))  # texts of a tile end together, or nearly
-        given, lines = lines, [lines[i] for i in order]
-        names = [f"{draft.key}\x1f{line.part}\x1f{line.place}\x1f{attempt}" for draft, line in lines]
+        by_length = [lines[i] for i in order]
         made = self.model.sample(
             len(lines),
             seed=self.seed,
-            ids=[number(name) for name in names],
-            wishes=[self._wish(line) for _, line in lines],
-            constraints=[line.rule for _, line in lines],
+            ids=[identity(draft, line, attempt) for draft, line in by_length],
+            wishes=[self._wish(line) for _, line in by_length],
+            constraints=[line.rule for _, line in by_length],
             steps=STEPS if self.model.model.family.finite else None,
             temperature=self.boldness,
         )
-        texts = dict(zip(order, made, strict=True))
-        return [asks.named(texts[i].text, line.ask).strip() for i, (_, line) in enumerate(given)]
+        copies = dict(zip(order, made, strict=True))
+        return [asks.named(copies[i].text, line.ask).strip() for i, (_, line) in enumerate(lines)]
 
     def doubts(self, lines: Sequence[tuple[Draft, Line]], texts: Sequence[str]) -> list[str | None]:
         """Why each text is better drawn again, if it is: the model itself finds it unlikely. So it is where facts that it had
@@ -162,8 +161,9 @@ class Author:
     def score(self, drafts: Sequence[Draft]) -> None:
         """Give each draft the log-likelihood of what the model wrote of it, where it can tell exactly."""
         for draft in drafts:
-            told = [line.score for line in draft.lines if line.said is not None and line.score is not None]
-            draft.score = sum(told) if told and len(told) == sum(line.said is not None for line in draft.lines) else None
+            said = [line for line in draft.lines if line.said is not None]
+            told = [line.score for line in said if line.score is not None]
+            draft.score = sum(told) if told and len(told) == len(said) else None
 
     def _size(self, item: asks.Copy) -> int:
         """Its tokens, 0 where it would not fit if it were spelled as training texts are."""
@@ -174,6 +174,11 @@ class Author:
 
     def _wish(self, line: Line) -> asks.Wish:
         return asks.wish(line.ask, min(asks.own_length(line.text), 1000))
+
+
+def identity(draft: Draft, line: Line, attempt: int) -> int:
+    """What a text is drawn by: the line it is for, and which attempt it is."""
+    return number(f"{draft.key}\x1f{line.part}\x1f{line.place}\x1f{attempt}")
 
 
 def wording(codec: Words, ask: asks.Ask, plan: Plan, order: Order, like: str) -> Wording:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headwater.context import Context
+from headwater.networks.recurrent import StreamEmbedding
 from headwater.spaces import Space, Tokens
 
 #: A bar of 4/4 and a bar of 3/4 in sixteenths: the beats and halves of beats of every common metre follow from the two.
@@ -294,14 +295,14 @@ class Whole(nn.Module):
     ) -> None:
         super().__init__()
         self.length = space.length
-        self.embed = nn.ModuleList([nn.Embedding(v, width) for v in space.vocabs])
+        self.embed = StreamEmbedding(space, width)
         self.both = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
         self.norm, self.dropout = nn.RMSNorm(width), nn.Dropout(dropout)
         self.narrow, self.out = nn.Linear(width, narrow), nn.Linear(self.length * narrow, features)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         x = F.pad(x[:, : self.length], (0, 0, 0, self.length - min(x.shape[1], self.length)))
-        h = torch.stack([e(x[..., s]) for s, e in enumerate(self.embed)]).sum(0)
+        h = self.embed(x)
         h = h + self.both(h)[0]
         out: Tensor = self.out(self.dropout(F.silu(self.narrow(self.norm(h)))).flatten(1))
         return out

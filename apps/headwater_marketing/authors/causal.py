@@ -24,7 +24,7 @@ from headwater_marketing.authors.roles import misplaced
 from headwater_marketing.authors.vocabulary import LENGTH, Spelled, Which
 from headwater_marketing.authors.walk import Walk
 from headwater_marketing.plan import Plan
-from headwater_marketing.writing import Author, Draft, Line, Order, number, wording
+from headwater_marketing.writing import Author, Draft, Line, Order, identity, wording
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,8 +171,8 @@ class CausalAuthor(Author):
         for (channel, part, _), members in groups.items():
             for start in range(0, len(members), ROWS):
                 tile = members[start : start + ROWS]
-                names = [f"{lines[i][0].key}\x1f{part}\x1f{lines[i][1].place}\x1f{attempt}" for i in tile]
-                uniforms = Noise(self.seed).fold("author").rows([number(name) for name in names]).uniform(STEPS)
+                ids = [identity(*lines[i], attempt) for i in tile]
+                uniforms = Noise(self.seed).fold("author").rows(ids).uniform(STEPS)
                 walks = [self._walk(lines[i][1]) for i in tile]
                 filled = [orders[i] for i in tile] + [orders[tile[-1]]] * (ROWS - len(tile))
                 likely = self.source.write(channel, part, filled, walks, uniforms, self.boldness)

@@ -20,13 +20,13 @@ from headwater_marketing.asks import PLACES
 from headwater_marketing.authors.prompt import PARAGRAPH
 from headwater_marketing.codecs import HERE, PIECE, Words
 from headwater_marketing.grammar import Tree, lines
+from headwater_marketing.lexicon import STOPS
 
 Which = Literal["plain", "any"]
 LENGTH = 160  # pieces of a text
 MOST = 16_384  # words of a tokenizer, the frequent ones first: tables of the constraint grow with them
 #: How line ends are told to a model, which writes a text in one line.
 LINES = {"\n\n": PARAGRAPH, "\n": PARAGRAPH[:-1]}
-STOPS = ".,!?:;"
 _SIGNS = ("\n\n", "\n", *STOPS, " -", " –", " &", "'s", "'ll", "'re", "'ve", "'d", "'t", "'m")
 WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:['’-][A-Za-zÀ-ÖØ-öø-ÿ]+)*")
 _SMALL = re.compile(r" (?:[a-zß-öø-ÿ]{2,}|a)")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from headwater_marketing.authors.vocabulary import STOPS, Spelled, Way
+from headwater_marketing.authors.vocabulary import Spelled, Way
 from headwater_marketing.constraint import Stand, Wording
-from headwater_marketing.lexicon import LINE, PLACE, START
+from headwater_marketing.lexicon import LINE, PLACE, START, STOPS
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -133,7 +133,7 @@ class Walk:
                 return
             here = np.flatnonzero(mask & (self.codec.first == chosen)).tolist()
             alone = [way for n in here for way in self.codec.ways[n] if len(way.ids) > 1 or not (way.stop or way.ends)]
-            self.ways = [*(way for way in (*alone, *merged) if way.ids[0] == chosen)]
+            self.ways = [way for way in (*alone, *merged) if way.ids[0] == chosen]
             self.path = (chosen,)
         self._settle()
 

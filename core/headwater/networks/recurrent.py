@@ -39,6 +39,16 @@ class Recurrent(nn.Module):
         return out[:, 0], hidden
 
 
+class StreamEmbedding(nn.ModuleList):
+    """A learnt vector for each token of each stream, summed: (rows, positions, streams) to (rows, positions, width)."""
+
+    def __init__(self, space: Tokens, width: int) -> None:
+        super().__init__([nn.Embedding(v, width) for v in space.vocabs])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([embedding(x[..., s]) for s, embedding in enumerate(self)]).sum(0)
+
+
 class RecurrentReader(nn.Module):
     """An item to ``features`` numbers: ``layers`` GRUs of ``width`` units over the item with its end, as many over it backwards,
     and a linear map of where both arrive. What stands behind the end changes nothing. The pooled context, given cells and the mean
@@ -57,7 +67,7 @@ class RecurrentReader(nn.Module):
         sequence: int = 0,
     ) -> None:
         super().__init__()
-        self.embed = nn.ModuleList([nn.Embedding(v, width) for v in space.vocabs])
+        self.embed = StreamEmbedding(space, width)
         self.pooled = nn.Linear(pooled, width) if pooled else None
         self.cells = nn.Linear(cells, width) if cells else None
         self.told = nn.Linear(sequence, width) if sequence else None
@@ -68,7 +78,7 @@ class RecurrentReader(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """(rows, positions, streams) to (rows, features)."""
-        inputs = torch.stack([e(x[..., s]) for s, e in enumerate(self.embed)]).sum(0)
+        inputs = self.embed(x)
         if self.pooled is not None and context.pooled is not None:
             inputs = inputs + self.pooled(context.pooled)[:, None]
         if self.cells is not None and context.cells is not None:
