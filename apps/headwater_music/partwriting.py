@@ -1,16 +1,23 @@
-"""Parallel fifths and octaves forbidden while a model writes, voice by voice, so that none has to be thrown away afterwards."""
+"""Parallel fifths and octaves: forbidden while a model writes from left to right, so that none has to be thrown away afterwards; of
+what a model wrote in another order, the notes to write again."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headwater_music import rules
 from headwater_music.codecs import Grid16
-from headwater_music.score import Array
+from headwater_music.score import Array, Phrase
+
+if TYPE_CHECKING:
+    from headwater.noise import Noise
 
 #: The intervals that two voices may not keep while they move the same way: fifths, and octaves and unisons, as pitch classes.
 FORBIDDEN = (7, 0)
+#: Notes that sound so many sixteenths before or after a parallel motion are written again with it: half a quarter.
+AROUND = 2
 
 
 class Place(NamedTuple):
@@ -67,3 +74,24 @@ class NoParallels:
 
     def accepts(self, state: Place) -> bool:
         return True
+
+
+def parallels(phrase: Phrase) -> int:
+    """How many fifths and octaves move in parallel."""
+    found = rules.report(phrase)
+    return len(found.fifths) + len(found.octaves)
+
+
+def loosened(phrase: Phrase, keep: Array, noise: Noise) -> Array:
+    """(frames, voices) which cells of a phrase to keep when its parallels are written again: all but the notes around each of them
+    in one of its two voices, the lower or the upper by chance, as far as ``keep`` lets them change."""
+    found, loose = rules.report(phrase), np.zeros(phrase.pitch.shape, np.bool_)
+    faults = sorted(found.fifths + found.octaves)
+    for (frame, *pair), chance in zip(faults, noise.uniform(max(1, len(faults)))[0].tolist(), strict=False):
+        free = [v for v in pair if not keep[frame - 1 : frame + 1, v].all()]
+        if free:
+            loose[max(0, frame - AROUND) : frame + AROUND + 1, free[int(chance * len(free))]] = True
+    for v in range(phrase.voices):
+        for start, length, _ in phrase.notes(v):
+            loose[start : start + length, v] |= loose[start : start + length, v].any()
+    return keep | ~loose

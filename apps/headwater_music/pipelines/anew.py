@@ -17,7 +17,7 @@ from headwater.errors import HeadwaterError, PromiseBroken
 from headwater_music.codecs import HIGHEST, LOWEST, Grid16
 from headwater_music.files.piece import Piece, bar_at, sixteenths
 from headwater_music.files.spelling import name as note_name
-from headwater_music.partwriting import NoParallels
+from headwater_music.partwriting import NoParallels, loosened, parallels
 from headwater_music.pipelines.asking import Drawing
 from headwater_music.rules import RANGES
 from headwater_music.score import TONICS, VOICES, Array, Phrase
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from headwater.generator import Generator
     from headwater.noise import Noise
 
+#: How often notes around parallels are written again, and in how many steps where a model counts steps.
+ROUNDS, STEPS = 4, 24
 #: So far up and down may be transposed that what a model writes, brought back, still lies within MIDI.
 DOWN, UP = HIGHEST - 127, LOWEST - 1
 
@@ -197,7 +199,29 @@ def remake(
             wishes=[order.seen.wish for order in each], constraints=bound(model, part, n, options),
         )  # fmt: skip
         for i, order in enumerate(part):
-            yield order, [drafted(order.piece.phrase, order.keep, order.seen, answer) for answer in made[i * n : (i + 1) * n]]
+            drafts = [drafted(order.piece.phrase, order.keep, order.seen, answer) for answer in made[i * n : (i + 1) * n]]
+            yield order, mended(model, order, drafts, noise.fold("mend", order.row), options)
+
+
+def mended(model: Generator, order: Order, drafts: Sequence[Draft], noise: Noise, options: Drawing) -> list[Draft]:
+    """The drafts of a model that no rule can bind while it writes, with the notes around parallels written again until there are
+    none or :data:`ROUNDS` are over; a new try is taken where it has no more of them than the last."""
+    drafts, (length, voices), family = list(drafts), model.codec.space.shape, model.model.family
+    if options.parallels or not family.finite or voices == 1:
+        return drafts
+    for turn in range(ROUNDS):
+        keys = noise.fold(turn).rows(range(len(drafts)))
+        kept = [loosened(draft.seen, here(order), keys[[i]]) for i, draft in enumerate(drafts)]
+        if all(keep.all() for keep in kept):
+            break
+        made = model.infill(
+            [draft.seen for draft in drafts], np.stack([shown_cells(keep, length) for keep in kept]), seed=keys.number(),
+            temperature=options.boldness, steps=STEPS if family.stepped else None, wishes=[order.seen.wish] * len(drafts),
+        )  # fmt: skip
+        for i, phrase in enumerate(made):
+            if parallels(fitted(phrase, order.seen.phrase)[0]) <= parallels(drafts[i].seen):
+                drafts[i] = drafted(order.piece.phrase, order.keep, order.seen, phrase)
+    return drafts
 
 
 def here(order: Order) -> Array:

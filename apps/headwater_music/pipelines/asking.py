@@ -56,7 +56,7 @@ class Drawing(Scored):
 
     boldness: Annotated[float, Knob("the temperature of drawing: below 1 plays safe, above 1 is bolder", 0.1, 3)] = 0.8
     parallels: Annotated[
-        bool, Knob("leave parallel fifths and octaves to the model; else it writes none, where it writes from left to right")
+        bool, Knob("leave parallel fifths and octaves to the model; else it writes none, or writes them again")
     ] = False
 
 

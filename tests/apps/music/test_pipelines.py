@@ -20,6 +20,7 @@ from headwater_music import Music, rules
 from headwater_music.codecs import LENGTH
 from headwater_music.data import sample
 from headwater_music.files import Piece, midi, notation, read
+from headwater_music.partwriting import loosened, parallels
 from headwater_music.pipelines import choice
 from headwater_music.pipelines.anew import Draft, Order, beats, remake, view, whole_notes
 from headwater_music.pipelines.asking import Asking, Source
@@ -220,6 +221,34 @@ def test_no_voice_moves_in_parallel_with_another(models: dict[str, Generator], k
         pairs = [(a, b) for r in reports for _, a, b in (*r.fifths, *r.octaves)]
         found[free] = sum(not (a in kept and b in kept) for a, b in pairs)
     assert found[False] == 0 < found[True], found
+
+
+@pytest.mark.parametrize("kept", [(), (0,), (1, 3)])
+def test_parallels_are_written_again_where_no_rule_binds(models: dict[str, Generator], kept: tuple[int, ...]) -> None:
+    """What masked diffusion makes has fewer of them than what it would leave, and keeps what is to be kept; a row's drafts do not
+    depend on the rows made with it."""
+    phrase, keep = sample()[0].cut(0, 48), np.zeros((48, 4), np.bool_)
+    keep[:, kept] = True
+    piece, model = Piece(phrase), models["masked_diffusion"]
+    orders = [Order(row, "a.mid", piece, keep, view(model, ("a.mid", piece), keep), "") for row in (0, 1)]
+    found = {}
+    for free in (True, False):
+        options = HarmoniseOptions(boldness=0.5, parallels=free)
+        _, (_, drafts) = remake(model, orders, 8, Noise(1), options)
+        ((_, alone),) = remake(model, orders[1:], 8, Noise(1), options)
+        assert [d.phrase for d in drafts] == [d.phrase for d in alone]
+        assert all((d.phrase.pitch == phrase.pitch)[keep].all() for d in drafts)
+        found[free] = sum(parallels(d.phrase) for d in drafts)
+    assert found[False] < 0.7 * found[True], found
+
+
+def test_what_is_written_again_is_around_a_parallel() -> None:
+    """The bass moves in fifths with the tenor and in octaves with the soprano."""
+    phrase, keep = chords((72, 64, 55, 48), (74, 66, 57, 50)), np.zeros((8, 4), np.bool_)
+    keep[:, :3] = True
+    loose = ~loosened(phrase, keep, Noise(0))
+    assert parallels(phrase) == 2 and loose[4, 3] and not (loose & keep).any()
+    assert loosened(phrase, np.ones_like(keep), Noise(0)).all()  # nothing may change
 
 
 def test_notes_that_reach_into_what_is_kept_are_kept_whole() -> None:
