@@ -160,6 +160,7 @@ class Wording:
         self.places = [n for n, place in self.words.place.items() if place in self.facts]
         addresses = {names[slot.name] for slot in ask.slots if slot.kind == "url"}
         self.addresses = {n for n in self.places if self.words.place[n] in addresses}
+        self.widest, self.roomy = int(self.cost.max()), dict[tuple[int, State, tuple[int, ...], bool], Mask]()
         self._cheapest()
         if not self._completable(self.start(), codec.space.length):
             raise ValueError(f"the facts alone take more than the {self.limit} that the {ask.part or 'text'} has for them")
@@ -249,6 +250,15 @@ class Wording:
         missing = [max(least - n, 0) for n, least in zip(state.met, self.needs.least, strict=True)]
         slack = self.limit - state.used - sum(map(int.__mul__, missing, self.unit))
         spare = remaining - 1 - sum(missing)  # positions beside the facts still missing
+        if self.codec.phrases or spare < 0 or slack < self.widest:
+            return self._fitting(state, missing, slack, spare)
+        key = (state.last, state.open, state.met, state.token in self.addresses)  # all that matters where there is room for anything
+        if key not in self.roomy:
+            self.roomy[key] = self._fitting(state, missing, slack, spare)
+        return self.roomy[key].copy()
+
+    def _fitting(self, state: Stand, missing: list[int], slack: int, spare: int) -> Mask:
+        """The same, of what is ``missing`` and how much room there is beside it: ``slack`` in width, ``spare`` in positions."""
         room = []
         for given in self.needs.gives:
             full = any(state.met[need] >= self.needs.most[need] for need in given)

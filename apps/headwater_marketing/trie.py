@@ -62,7 +62,7 @@ class Trie:
         self.heads = {"".join(letter for letter, _ in groups)[:2] for groups, _, _ in self.phrases}
         self.heads |= {head + c for head in self.heads if len(head) == 1 for c in "abcdefghijklmnopqrstuvwxyz0123456789"}
         self.facts: dict[tuple[State, str], State | None] = {}
-        self.rows: dict[tuple[str, ...], dict[State, Row]] = {}
+        self.rows: dict[int, tuple[tuple[str, ...], dict[State, Row]]] = {}
 
     def read(self, state: State, text: str) -> State | None:
         """The state after a text of our own, None where a phrase is complete."""
@@ -105,7 +105,7 @@ class Trie:
     def row(self, state: State, tokens: tuple[str, ...]) -> Row:
         """What each token leads to from a state, placeholders left out; computed once a state. Only tokens that begin with a letter
         some place waits for, or have none, differ from those of the clear state."""
-        known = self.rows.setdefault(tokens, {})
+        _, known = self.rows.setdefault(id(tokens), (tokens, {}))  # a tuple's hash would be counted anew each time
         if state in known:
             return known[state]
         if not state[0]:

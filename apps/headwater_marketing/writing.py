@@ -124,9 +124,11 @@ class Author:
         return wording(self.codec, ask, plan, order, like)
 
     def write(self, lines: Sequence[tuple[Draft, Line]], attempt: int) -> list[str]:
-        """A text for each line, drawn by what it is for, wherever it stands among others."""
+        """A text for each line, drawn by what it is for, wherever it stands among others. Each line keeps its text's
+        log-likelihood, where the model can tell it exactly: a bound of one text is too noisy to judge by."""
         order = sorted(range(len(lines)), key=lambda i: len(lines[i][1].text))  # texts of a tile end together, or nearly
         by_length = [lines[i] for i in order]
+        exact = self.model.verbs.get("score", "").startswith("exact")
         made = self.model.sample(
             len(lines),
             seed=self.seed,
@@ -135,28 +137,23 @@ class Author:
             constraints=[line.rule for _, line in by_length],
             steps=STEPS if self.model.model.family.finite else None,
             temperature=self.boldness,
+            likelihood=exact,
         )
+        if exact:
+            for (_, line), score in zip(by_length, made.extra["log_likelihood"], strict=True):
+                line.score = score
         copies = dict(zip(order, made, strict=True))
         return [asks.named(copies[i].text, line.ask).strip() for i, (_, line) in enumerate(lines)]
 
     def doubts(self, lines: Sequence[tuple[Draft, Line]], texts: Sequence[str]) -> list[str | None]:
         """Why each text is better drawn again, if it is: the model itself finds it unlikely. So it is where facts that it had
-        forgotten were forced in at the end, right and out of place. Each line keeps its text's log-likelihood."""
-        found: list[str | None] = [None] * len(texts)
-        if not self.model.verbs.get("score", "").startswith("exact"):  # a bound of one text is too noisy to judge by
-            return found
-        items = {
-            i: asks.Copy(_ours(text, line.ask), line.ask) for i, (text, (_, line)) in enumerate(zip(texts, lines, strict=True))
-        }
-        sizes = {i: size for i, item in items.items() if (size := self._size(item))}
-        if sizes:
-            wishes = [self._wish(lines[i][1]) for i in sizes]
-            scores = self.model.score([items[i] for i in sizes], seed=self.seed, wishes=wishes).value.tolist()
-            for (i, size), score in zip(sizes.items(), scores, strict=True):
-                lines[i][1].score = score
-                if -score > UNLIKELY[0] + UNLIKELY[1] * size:
-                    found[i] = f"unlikely: {-score:.0f} nats for {size} words"
-        return found
+        forgotten were forced in at the end, right and out of place."""
+        return [
+            f"unlikely: {-line.score:.0f} nats for {size} words"
+            if line.score is not None and -line.score > UNLIKELY[0] + UNLIKELY[1] * (size := self._size(text, line))
+            else None
+            for (_, line), text in zip(lines, texts, strict=True)
+        ]
 
     def score(self, drafts: Sequence[Draft]) -> None:
         """Give each draft the log-likelihood of what the model wrote of it, where it can tell exactly."""
@@ -165,12 +162,12 @@ class Author:
             told = [line.score for line in said if line.score is not None]
             draft.score = sum(told) if told and len(told) == len(said) else None
 
-    def _size(self, item: asks.Copy) -> int:
-        """Its tokens, 0 where it would not fit if it were spelled as training texts are."""
+    def _size(self, text: str, line: Line) -> int:
+        """Its tokens, as many as the codec holds where it would not fit if it were spelled as training texts are."""
         try:
-            return int((self.codec.encode(item) != 0).sum())
+            return int((self.codec.encode(asks.Copy(_ours(text, line.ask), line.ask)) != 0).sum())
         except ValueError:
-            return 0
+            return self.codec.space.length
 
     def _wish(self, line: Line) -> asks.Wish:
         return asks.wish(line.ask, min(asks.own_length(line.text), 1000))

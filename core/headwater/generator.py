@@ -155,6 +155,7 @@ class Generator:
         ids: Sequence[int] | None = None,
         constraints: Sequence[Constraint | None] | None = None,
         batch_size: int | None = None,
+        likelihood: bool = False,
         progress: Progress = lambda done, total: None,
         **knobs: Any,
     ) -> Samples:
@@ -162,9 +163,12 @@ class Generator:
 
         ``start`` is the beginning of every item in the domain's notation (``Tokens`` only); ``batch_size`` the rows in flight.
         With ``ids`` (below 2^63) item i is drawn by ``ids[i]`` instead of its row's number: by what it is, wherever it stands among
-        others. ``constraints`` are each item's own, in place of the codec's.
+        others. ``constraints`` are each item's own, in place of the codec's. With ``likelihood`` there is a further column,
+        ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way.
         """
         self.need("sample")
+        if likelihood:
+            self.need("score")
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
         guidance = self._pressed(guidance, wishes, knobs)
@@ -173,7 +177,9 @@ class Generator:
         if start is not None:
             self.need("infill")
         kept = None if start is None else self._prefix(start)
-        noise = Noise(seed).fold("sample")
+        if kept is not None and likelihood:
+            raise HeadwaterError("likelihood: not told of items that begin with a given start; ask `score` about them")
+        noise, nats = Noise(seed).fold("sample"), dict[int, float]()
         if ids is not None and len(ids) != n:
             raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
         bound = self._bound(n, constraints)
@@ -183,6 +189,10 @@ class Generator:
             here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at
             steer = Steer(guidance, temperature, top_p, steps, bound and [bound[i] for i in here.tolist()])
             keys = noise.rows(rows if named is None else named[here])
+            if kept is None and likelihood:
+                x, value = self.model.family.sample_scored(keys, context, steer)
+                nats.update(zip(rows.tolist(), value.tolist(), strict=True))
+                return x
             if kept is None:
                 return self.model.family.sample(keys, context, steer)
             every = Kept(*(t.expand(len(rows), *t.shape[1:]) for t in (kept.values, kept.mask)))
@@ -194,8 +204,9 @@ class Generator:
             if start is None:
                 raise
             raise HeadwaterError(f"--start: {error}") from None
-        items = [self.codec.decode(array) for array in arrays]
-        return Samples(self.domain, items, asked, list(range(first, first + n)), seed, self.name)
+        items, made = [self.codec.decode(array) for array in arrays], list(range(first, first + n))
+        extra = {"log_likelihood": [nats[row] for row in made]} if likelihood else {}
+        return Samples(self.domain, items, asked, made, seed, self.name, extra)
 
     def vary(
         self,

@@ -138,6 +138,27 @@ def test_bytes_do_not_depend_on_batch_size_range_or_company(case: str) -> None:
     assert not same(made.sample(70, seed=4, wishes=wishes), whole)
 
 
+@every_sampling_case
+def test_samples_come_with_their_likelihood(case: str) -> None:
+    """The same items as without, and where a likelihood is exact, what ``score`` says of them, steered or not."""
+    domain, recipe, made = opened(case)
+    _, wishes = toys.some(domain, recipe, 9)
+    asked: dict[str, Any] = {"seed": 3, "wishes": wishes, **({"temperature": 0.7} if made.model.family.narrowed else {})}
+    if "score" not in made.verbs:
+        with pytest.raises(MissingVerb, match="score"):
+            made.sample(9, likelihood=True, **asked)
+        return
+    told = made.sample(9, likelihood=True, **asked)
+    assert same(told.items, made.sample(9, **asked).items)
+    assert np.isfinite(told.extra["log_likelihood"]).all()
+    context = made.model.conditioner.with_null(made.model.conditions(wishes))
+    with torch.no_grad():
+        x, value = made.model.family.sample_scored(Noise(3).rows(range(9)), context, Steer(temperature=0.7))
+        found = made.model.family.score(x, Noise(3).rows(range(9)), context)
+    if found.kind == "exact":
+        torch.testing.assert_close(value, found.value, rtol=1e-4, atol=1e-3)
+
+
 @every_case
 def test_a_saved_model_is_the_same_model(case: str, tmp_path: Path) -> None:
     domain, recipe, made = opened(case)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -204,16 +205,24 @@ class Autoregressive(Family):
     # --- sampling -------------------------------------------------------------------------------------------------
 
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        return self._generate(noise, context, steer, None).clone()
+        return self._generate(noise, context, steer, None)[0].clone()
+
+    def sample_scored(self, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Tensor]:
+        """The likelihood costs nothing besides: it is that of each token on the way, before temperature and constraints."""
+        x, log_prob = self._generate(noise, context, steer, None, scored=True)
+        return x.clone(), log_prob.clone()
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         order = kept.mask.flatten(1).long()  # kept cells in the order of generation: ones, then zeros, where they are a prefix
         if not self.patterns and bool((order.diff(dim=1) > 0).any()):
             raise ValueError("this model continues a prefix; it was not trained to keep other cells")
-        return self._generate(noise, context, steer, kept).clone()
+        return self._generate(noise, context, steer, kept)[0].clone()
 
     @torch.inference_mode()  # without autograd's bookkeeping a step costs less; a copy made outside is an ordinary tensor again
-    def _generate(self, noise: Noise, context: Context, steer: Steer, kept: Kept | None) -> Tensor:
+    def _generate(
+        self, noise: Noise, context: Context, steer: Steer, kept: Kept | None, *, scored: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Items; and where nothing is kept and it is asked for, their log-likelihood (else zeros)."""
         rows, (length, streams) = len(noise), self.tokens.shape
         device = self.first.weight.device
         uniforms = noise.fold("token").uniform(length, streams).to(device)
@@ -231,13 +240,13 @@ class Autoregressive(Family):
         state = self.network.start(copies * rows, added, length)
         x = torch.zeros(rows, length, streams, dtype=torch.long, device=device)
         previous = self.first.weight.expand(copies * rows, -1)
-        done = torch.zeros(rows, dtype=torch.bool, device=device)
+        done, log_prob = torch.zeros(rows, dtype=torch.bool, device=device), torch.zeros(rows, device=device)
         for t in range(length):
             hidden, state = self.network.step(previous + added[:, t if added.shape[1] > 1 else 0], state, read)
             now, before = x[:, t], x[:, t - 1] if t else torch.zeros_like(x[:, 0])
             for s in range(streams):
                 told = (now.repeat(2, 1), before.repeat(2, 1)) if guided else (now, before)
-                logits = self.head.logits(hidden, s, *told).float()
+                own = logits = self.head.logits(hidden, s, *told).float()
                 if guided:
                     conditional, free = logits.log_softmax(-1).chunk(2)
                     logits = free + steer.guidance * (conditional - free)
@@ -250,6 +259,8 @@ class Autoregressive(Family):
                 token = draw(logits, uniforms[:, t, s], steer.top_p, allowed)
                 if kept is not None:
                     token = torch.where(kept.mask[:, t, s], kept.values[:, t, s], token)
+                if scored:
+                    log_prob -= F.cross_entropy(own[:rows], token, reduction="none").masked_fill(done, 0)
                 x[:, t, s] = token.masked_fill(done, 0)
                 if walks:
                     follow(walks, x[:, t, s], done)
@@ -258,7 +269,7 @@ class Autoregressive(Family):
                 break
             previous = self._embed(x[:, t])
             previous = previous.repeat(copies, 1) if guided else previous
-        return x
+        return x, log_prob
 
 
 def check_beginnings(kept: Kept, constraints: Sequence[Constraint | None]) -> None:
@@ -328,11 +339,11 @@ def follow(walks: Sequence[Walk], tokens: Tensor, done: Tensor) -> None:
 
 def constraint_mask(walks: Sequence[Walk], shape: torch.Size, remaining: int, done: Tensor) -> Tensor:
     """(rows, vocab): what each row's constraint allows; finished and unconstrained rows may do anything."""
-    mask = torch.ones(shape, dtype=torch.bool)
+    mask = np.ones(shape, np.bool_)
     for row, (walk, over) in enumerate(zip(walks, done.tolist(), strict=False)):
         if walk.constraint is not None and not over:
-            mask[row] = torch.from_numpy(walk.constraint.allowed(walk.state, remaining))
-    return mask.to(done.device)
+            mask[row] = walk.constraint.allowed(walk.state, remaining)
+    return torch.from_numpy(mask).to(done.device)
 
 
 def kept_mask(x: Tensor, patterns: Sequence[str], noise: Noise) -> Tensor:

@@ -211,6 +211,11 @@ class Family(ABC):
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """One row for each key of ``noise``: (rows, *space.shape)."""
 
+    def sample_scored(self, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Tensor]:
+        """What :meth:`sample` makes of the same noise, and (rows,) the value that :meth:`score` has for it."""
+        x = self.sample(noise, context, steer)
+        return x, self.score(x, noise.fold("score"), context).value
+
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Rows that agree with ``kept`` where it is kept."""
         raise NotImplementedError
