@@ -161,7 +161,7 @@ def samples(model: Generator, options: argparse.Namespace) -> Iterator[dict[str,
 
 
 def written_again(model: Generator, made: Sequence[Phrase], asked: GenerateOptions, seed: int) -> list[Phrase]:
-    """Samples with the notes around their parallels written again, as the tasks do for a model that no rule binds while it writes."""
+    """Samples with the notes around their parallels written again, as the tasks do for a model that no rule binds as it writes."""
     out = []
     for i, phrase in enumerate(made):
         keep, seen = np.zeros(phrase.pitch.shape, np.bool_), View(0, phrase.frames, 0, phrase, model.wish())

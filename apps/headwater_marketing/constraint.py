@@ -252,7 +252,7 @@ class Wording:
         spare = remaining - 1 - sum(missing)  # positions beside the facts still missing
         if self.codec.phrases or spare < 0 or slack < self.widest:
             return self._fitting(state, missing, slack, spare)
-        key = (state.last, state.open, state.met, state.token in self.addresses)  # all that matters where there is room for anything
+        key = (state.last, state.open, state.met, state.token in self.addresses)  # all that matters where anything has room
         if key not in self.roomy:
             self.roomy[key] = self._fitting(state, missing, slack, spare)
         return self.roomy[key].copy()
