@@ -12,6 +12,7 @@ added and wrong over facts asked for, by the patterns published with cleaned E2E
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import re
 import sys
@@ -41,12 +42,13 @@ from headwater_marketing.plan import Plan, Policy
 from headwater_marketing.records import REFUSALS, Record
 from headwater_marketing.reviews import Pair
 from headwater_marketing.validator import admit, judge
+from headwater_marketing.writing import UNLIKELY
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
 
 PARTS = ("e2e", "rnnlg", "copy", "campaign", "adversarial", "speed")
-RETRIES = 4
+RETRIES = 8
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------------------
 
@@ -54,8 +56,9 @@ RETRIES = 4
 def written(
     model: Generator, pairs: Sequence[Pair], options: argparse.Namespace, constrained: bool
 ) -> tuple[list[str], dict[str, int]]:
-    """A text with placeholders for each meaning. Constrained, a text whose facts are still said wrong (in words that only the
-    patterns read together) is drawn again, and is the bare facts in the end; a meaning that the constraint can hold no text of is
+    """A text with placeholders for each meaning. Constrained, one that the model itself finds unlikely (facts that it forgot were
+    forced in), or whose facts are still said wrong (in words that only the patterns read together), is drawn again; of the right
+    ones the likeliest is taken, and where there is none the bare facts. A meaning that the constraint can hold no text of is
     refused, and is an empty text."""
     rules: list[Wording | None] = []
     for pair in pairs if constrained else ():
@@ -63,9 +66,9 @@ def written(
             rules.append(Wording(model.codec, pair.ask, pair.facts))  # type: ignore[arg-type]
         except ValueError:
             rules.append(None)
-    texts, again = [""] * len(pairs), 0
+    texts, best, again = [""] * len(pairs), [-math.inf] * len(pairs), 0
     left = [i for i in range(len(pairs)) if not constrained or rules[i] is not None]
-    refused = len(pairs) - len(left)
+    there, exact = len(left), model.verbs.get("score", "").startswith("exact")
     for attempt in range(RETRIES if constrained else 1):
         made = model.sample(
             len(left),
@@ -75,18 +78,23 @@ def written(
             constraints=[rules[i] for i in left] if constrained else None,
             temperature=options.temperature if not attempt else 0.7,
             steps=options.steps,
+            likelihood=exact,
         )
-        for i, copy in zip(left, made.items, strict=True):
-            texts[i] = asks.named(copy.text, pairs[i].ask)
-        if not constrained:
-            left = []
-        left = [i for i in left if (found := errors([texts[i]], [pairs[i]])).right < found.texts]
+        scores, good = made.extra["log_likelihood"] if exact else [0.0] * len(left), set()
+        for i, copy, score in zip(left, made.items, scores, strict=True):
+            text = asks.named(copy.text, pairs[i].ask)
+            if not constrained or (score > best[i] and (found := errors([text], [pairs[i]])).right == found.texts):
+                texts[i], best[i] = text, score
+                if not constrained or -score <= UNLIKELY[0] + UNLIKELY[1] * len(model.codec.pieces(copy.text)):  # type: ignore[attr-defined]
+                    good.add(i)
+        left = [i for i in left if i not in good]
         again += len(left) if attempt + 1 < RETRIES else 0
         if not left:
             break
-    for i in left:
+    bare = [i for i in range(len(pairs)) if constrained and rules[i] is not None and best[i] == -math.inf]
+    for i in bare:
         texts[i] = ", ".join("{" + slot.name + "}" for slot in pairs[i].ask.slots)
-    return texts, {"refused": refused, "drawn again": again, "templates": len(left)}
+    return texts, {"refused": len(pairs) - there, "drawn again": again, "templates": len(bare)}
 
 
 def errors(texts: Sequence[str], pairs: Sequence[Pair]) -> SlotErrors:
