@@ -370,7 +370,7 @@ def others(family: Any, x: Tensor, context: Context, noise: Noise, resample: boo
 
 def taken(state: Any, index: Tensor) -> Any:
     """The state of the clocked network for other rows."""
-    past = None if state.past is None else tuple(part[index] for part in state.past)
+    past = None if state.past is None else type(state.past)(*(part[index] for part in state.past))
     return replace(state, hidden=[layer[:, index].contiguous() for layer in state.hidden], past=past)
 
 
