@@ -138,10 +138,10 @@ def samples(model: Generator, options: argparse.Namespace) -> Iterator[dict[str,
         memory = of_benchmark()
     yield {"music": "Bach, held out", "parallels": "his", "pieces": len(bach), **figures(bach, memory)}
     told = features(bach)
-    ruled = isinstance(codec, Grid16) and codec.space.streams == 4 and "infill" in model.verbs
-    nothing = np.zeros((0, 4))
+    ruled = isinstance(codec, Grid16) and codec.space.streams == 4
+    nothing, finite = np.zeros((0, 4)), model.model.family.finite
     for temperature, forbidden in itertools.product(options.temperatures, (True, False) if ruled else (False,)):
-        began, finite = time.process_time(), model.model.family.finite
+        began = time.process_time()
         rule = [NoParallels(codec, nothing, nothing)] * options.n if forbidden and not finite else None
         made: Sequence[Phrase] = model.sample(options.n, seed=options.seed, temperature=temperature, constraints=rule).items
         if forbidden and finite:
