@@ -193,9 +193,9 @@ def template(domain: Domain[Any, Any], name: str) -> str:
         unit = f" ({field.spec.unit})" if field.spec.unit else ""
         usual = getattr(owner, field.name, None)  # a dataclass keeps its defaults as class attributes
         value = json.dumps(usual if usual is not None else _example(field))
-        options.append(f"# {field.name} = {value}".ljust(30) + f"# {field.description}{unit}{f'; {bounds}' if bounds else ''}")
+        options.append(f"# {field.name} = {value}".ljust(29) + f" # {field.description}{unit}{f'; {bounds}' if bounds else ''}")
     if kind is None:
-        options += ["# temperature = 1.0".ljust(30) + "# below 1 plays safe, above 1 is bolder"]
+        options += ["# temperature = 1.0".ljust(29) + " # below 1 plays safe, above 1 is bolder"]
     return "\n".join(
         [
             "# A batch job. `headwater batch run THIS_FILE` runs it, or goes on where it stopped.",
