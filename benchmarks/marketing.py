@@ -35,7 +35,7 @@ from headwater_marketing import tables as tables_of
 from headwater_marketing.asks import PLACEHOLDER
 from headwater_marketing.audience import Audience, Passed
 from headwater_marketing.campaign import Campaign
-from headwater_marketing.constraint import Wording
+from headwater_marketing.constraint import Wording, needs_of
 from headwater_marketing.metrics import SlotErrors, bleu, distinct, facts_kept, meaning, rnnlg_errors, self_bleu, slot_errors
 from headwater_marketing.phrases import LEVELS, VOICES
 from headwater_marketing.plan import Plan, Policy
@@ -46,55 +46,77 @@ from headwater_marketing.writing import UNLIKELY
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
+    from headwater_marketing.codecs import Words
 
 PARTS = ("e2e", "rnnlg", "copy", "campaign", "adversarial", "speed")
-RETRIES = 8
+DECODINGS = ("free", "reranked", "constrained")
+RETRIES = 8  # draws of a text
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------------------
 
 
 def written(
-    model: Generator, pairs: Sequence[Pair], options: argparse.Namespace, constrained: bool
+    model: Generator, pairs: Sequence[Pair], options: argparse.Namespace, decoding: str
 ) -> tuple[list[str], dict[str, int]]:
-    """A text with placeholders for each meaning. Constrained, one that the model itself finds unlikely (facts that it forgot were
-    forced in), or whose facts are still said wrong (in words that only the patterns read together), is drawn again; of the right
-    ones the likeliest is taken, and where there is none the bare facts. A meaning that the constraint can hold no text of is
+    """A text with placeholders for each meaning, ``decoding`` one of :data:`DECODINGS`. But for "free", one that the model finds
+    unlikely (facts that it forgot were forced in) or whose facts are wrong is drawn again; of the right ones the likeliest is
+    taken. "reranked": right by the tokens that it is made of; where there is none, the first. "constrained": right by the patterns,
+    since words can say a fact together; where there is none, the bare facts. A meaning that the constraint can hold no text of is
     refused, and is an empty text."""
-    rules: list[Wording | None] = []
-    for pair in pairs if constrained else ():
+    rules: list[Wording | None] = [None] * len(pairs)
+    refused = set()
+    for i, pair in enumerate(pairs if decoding == "constrained" else ()):
         try:
-            rules.append(Wording(model.codec, pair.ask, pair.facts))  # type: ignore[arg-type]
+            rules[i] = Wording(model.codec, pair.ask, pair.facts)  # type: ignore[arg-type]
         except ValueError:
-            rules.append(None)
+            refused.add(i)
+
+    def right(i: int, copy: asks.Copy) -> bool:
+        if decoding == "constrained":
+            return (found := errors([asks.named(copy.text, pairs[i].ask)], [pairs[i]])).right == found.texts
+        return decoding == "free" or states(model.codec, asks.Copy(copy.text, pairs[i].ask))  # type: ignore[arg-type]
+
     texts, best, again = [""] * len(pairs), [-math.inf] * len(pairs), 0
-    left = [i for i in range(len(pairs)) if not constrained or rules[i] is not None]
-    there, exact = len(left), model.verbs.get("score", "").startswith("exact")
-    for attempt in range(RETRIES if constrained else 1):
+    left = [i for i in range(len(pairs)) if i not in refused]
+    exact = model.verbs.get("score", "").startswith("exact")
+    for attempt in range(1 if decoding == "free" else RETRIES):
+        again += len(left) if attempt else 0
         made = model.sample(
             len(left),
             seed=options.seed + attempt,
             ids=left,
             wishes=[asks.wish(pairs[i].ask) for i in left],
-            constraints=[rules[i] for i in left] if constrained else None,
+            constraints=[rules[i] for i in left] if decoding == "constrained" else None,
             temperature=options.temperature if not attempt else 0.7,
             steps=options.steps,
             likelihood=exact,
         )
         scores, good = made.extra["log_likelihood"] if exact else [0.0] * len(left), set()
         for i, copy, score in zip(left, made.items, scores, strict=True):
-            text = asks.named(copy.text, pairs[i].ask)
-            if not constrained or (score > best[i] and (found := errors([text], [pairs[i]])).right == found.texts):
-                texts[i], best[i] = text, score
-                if not constrained or -score <= UNLIKELY[0] + UNLIKELY[1] * len(model.codec.pieces(copy.text)):  # type: ignore[attr-defined]
+            if not attempt and decoding == "reranked":
+                texts[i] = asks.named(copy.text, pairs[i].ask)
+            if score > best[i] and right(i, copy):
+                texts[i], best[i] = asks.named(copy.text, pairs[i].ask), score
+                if -score <= UNLIKELY[0] + UNLIKELY[1] * len(model.codec.pieces(copy.text)):  # type: ignore[attr-defined]
                     good.add(i)
         left = [i for i in left if i not in good]
-        again += len(left) if attempt + 1 < RETRIES else 0
         if not left:
             break
-    bare = [i for i in range(len(pairs)) if constrained and rules[i] is not None and best[i] == -math.inf]
+    bare = [i for i in range(len(pairs)) if i not in refused and not texts[i]]
     for i in bare:
         texts[i] = ", ".join("{" + slot.name + "}" for slot in pairs[i].ask.slots)
-    return texts, {"refused": len(pairs) - there, "drawn again": again, "templates": len(bare)}
+    return texts, {"refused": len(refused), "drawn again": again, "templates": len(bare)}
+
+
+def states(codec: Words, copy: asks.Copy) -> bool:
+    """Whether the tokens of a text say each fact of its ask as often as asked, and no other."""
+    needs, times = needs_of(codec, copy.ask), Counter[int]()
+    for token in codec.encode(copy)[:, 0]:
+        group = int(needs.group[token])
+        if group == len(needs.gives):
+            return False
+        times.update(needs.gives[group])
+    return all(least <= times[i] <= most for i, (least, most) in enumerate(zip(needs.least, needs.most, strict=True)))
 
 
 def errors(texts: Sequence[str], pairs: Sequence[Pair]) -> SlotErrors:
@@ -115,22 +137,22 @@ def on_pairs(model: Generator, pairs: Sequence[Pair], options: argparse.Namespac
         every.setdefault(pair.meaning, []).append(pair)
     some = [several[0] for several in every.values()][: options.n]
     references = [[p.reference for p in every[pair.meaning]] for pair in some]
-    for constrained in (False, True):
-        if constrained and model.model.family.finite:
+    for decoding in DECODINGS:
+        if decoding == "constrained" and model.model.family.finite:
             continue
         began = time.process_time()
-        texts, happened = written(model, some, options, constrained)
+        texts, happened = written(model, some, options, decoding)
         spent = time.process_time() - began
         found, out = errors(texts, some), [filled(t, p) for t, p in zip(texts, some, strict=True)]
         yield {
-            "decoding": "constrained" if constrained else "free",
+            "decoding": decoding,
             "meanings": len(some),
             "SER %": 100 * found.rate,
             "slot errors": found.missed + found.added + found.wrong,
             "slots": found.slots,
             "all correct %": 100 * found.right / max(1, found.texts),
             "BLEU": bleu(out, references),
-            **(happened if constrained else dict.fromkeys(happened)),
+            **(dict.fromkeys(happened) if decoding == "free" else happened),
             "distinct-2": distinct(out),
             "self-BLEU": self_bleu(out),
             "CPU s": round(spent, 1),
