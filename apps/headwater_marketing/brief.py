@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Bound
 
-from headwater.errors import HeadwaterError
+from headwater import settings
 from headwater_marketing.channels import CHANNELS, Channel
 from headwater_marketing.facts import CURRENCIES, LOCALES, Style
 from headwater_marketing.plan import Kind, Policy, Slot
@@ -227,13 +226,7 @@ def _one_of(where: str, name: str, known: Any) -> None:
 
 def read(file: Path) -> Brief:
     """The brief of a file. Raises :class:`HeadwaterError` naming the key that is wrong."""
-    try:
-        raw = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise HeadwaterError(f"--brief: no such file: {file}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise HeadwaterError(f"{file}: not a brief ({error})") from None
-    return parse(raw, str(file))
+    return parse(settings.read(file, "a brief", flag="--brief"), str(file))
 
 
 def parse(raw: Mapping[str, Any], where: str = "brief") -> Brief:
@@ -243,33 +236,4 @@ def parse(raw: Mapping[str, Any], where: str = "brief") -> Brief:
     Traceback (most recent call last):
     headwater.errors.HeadwaterError: brief: columns.consent: is missing
     """
-    try:
-        return Brief.model_validate(raw)
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key is also a missing one
-        key = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,str]"))
-        raise HeadwaterError(f"{where}: {key + ': ' if key else ''}{_plain(first)}") from None
-
-
-_PARTS: Mapping[str, type[_Part]] = {
-    "columns": Columns,
-    "products": Products,
-    "offers": Offer,
-    "segments": Segment,
-    "clusters": Clusters,
-    "cap": Cap,
-    "slots": SlotWish,
-}
-
-
-def _plain(error: Any) -> str:
-    """pydantic's complaint in our words."""
-    if error["type"] == "missing":
-        return "is missing"
-    if error["type"] == "extra_forbidden":
-        known: Any = Brief
-        for part in error["loc"][:-1]:
-            known = _PARTS.get(str(part), known)
-        return f"is not a key of a brief; known here: {', '.join(known.model_fields)}"
-    text = error["msg"].removeprefix("Value error, ")
-    return text if error["type"] == "value_error" else f"{text[:1].lower()}{text[1:]}; got {error['input']!r}"
+    return settings.checked(Brief, raw, "a brief", where)

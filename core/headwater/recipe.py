@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from headwater import settings
 from headwater.errors import HeadwaterError
 from headwater.spaces import Space, Tokens
 
@@ -87,13 +87,7 @@ class Recipe(Part):
     @classmethod
     def load(cls, path: Path) -> Recipe:
         """Raises :class:`HeadwaterError` naming the file and the field."""
-        try:
-            return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise HeadwaterError(f"{path}: not a readable recipe: {error}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise HeadwaterError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; got {first['input']!r}") from None
+        return settings.checked(cls, settings.read(path, "a recipe"), "a recipe", str(path))
 
     def at(self, size: Size | None = None, **training: Any) -> Recipe:
         """This recipe at a size (``[sizes.s]`` and so on override any field) and with training settings replaced.
@@ -105,11 +99,7 @@ class Recipe(Part):
                 raise HeadwaterError(f"--size: this recipe has {', '.join(self.sizes) or 'one size only'}; got {size!r}")
             merge(data, self.sizes[size])
         data["training"].update({k: v for k, v in training.items() if v is not None})
-        try:
-            return Recipe.model_validate(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise HeadwaterError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; got {first['input']!r}") from None
+        return settings.checked(Recipe, data, "a recipe")
 
 
 def merge(data: dict[str, Any], over: Mapping[str, Any]) -> None:

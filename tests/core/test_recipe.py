@@ -54,12 +54,12 @@ def test_a_recipe_and_its_sizes(file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("steps = 100", "steps = 0"), r"training\.steps: Input should be greater than 0; got 0"),
-        (("steps = 100", "stepz = 100"), r"training\.stepz: Extra inputs are not permitted; got 100"),
-        (('family = "autoregressive"', 'family = "oracle"'), r"family: Input should be .*; got 'oracle'"),
-        (('codec = "letters"', ""), r"codec: Field required"),
+        (("steps = 100", "steps = 0"), r"training\.steps: input should be greater than 0; got 0"),
+        (("steps = 100", "stepz = 100"), r"training\.stepz: is not a key of a recipe; known: steps, batch"),
+        (('family = "autoregressive"', 'family = "oracle"'), r"family: input should be .*; got 'oracle'"),
+        (('codec = "letters"', ""), r"codec: is missing"),
         (("[sizes.s]", "[sizes.xl]"), r"sizes\.xl"),
-        (("summary", "= summary"), r"not a readable recipe: "),
+        (("summary", "= summary"), r"not a recipe "),
     ],
 )
 def test_a_mistake_is_named_by_file_and_field(file: Path, change: tuple[str, str], message: str) -> None:
@@ -71,16 +71,17 @@ def test_a_mistake_is_named_by_file_and_field(file: Path, change: tuple[str, str
 
 def test_a_file_that_cannot_be_read(file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"summary = '\xff'")
-    for path in (file, tmp_path / "none.toml"):
-        with pytest.raises(HeadwaterError, match=rf"{path.name}: not a readable recipe"):
-            Recipe.load(path)
+    with pytest.raises(HeadwaterError, match=r"toy.toml: not a recipe"):
+        Recipe.load(file)
+    with pytest.raises(HeadwaterError, match=r"no such file: .*none.toml"):
+        Recipe.load(tmp_path / "none.toml")
 
 
 def test_a_size_or_setting_that_is_none(file: Path) -> None:
     recipe = Recipe.load(file)
     with pytest.raises(HeadwaterError, match=r"^--size: this recipe has s, l; got 'm'$"):
         recipe.at("m")
-    with pytest.raises(HeadwaterError, match=r"^training\.steps: Input should be greater than 0; got -1$"):
+    with pytest.raises(HeadwaterError, match=r"^training\.steps: input should be greater than 0; got -1$"):
         recipe.at(steps=-1)
     file.write_text(TEXT + "\n[sizes.m]\nwidth = 3\n")
     with pytest.raises(HeadwaterError, match=r"^width: Extra inputs are not permitted; got 3$"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from headwater import settings
 from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
@@ -39,17 +39,9 @@ _SERVERS = ("key", "timeout", "tries", "per_minute", "at_once", "prices", "budge
 
 def read(file: Path, device: str = "cpu") -> Source:
     """The author of a settings file. Raises :class:`HeadwaterError` naming the key that is wrong."""
-    try:
-        told = Settings.model_validate(tomllib.loads(file.read_text("utf-8")))
-    except FileNotFoundError:
-        raise HeadwaterError(f"--author: no such file: {file}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise HeadwaterError(f"--author: {file}: not a settings file ({error})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where, said = ".".join(map(str, first["loc"])) or "settings", first["msg"][:1].lower() + first["msg"][1:]
-        known = f"; known: {', '.join(Settings.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise HeadwaterError(f"--author: {file}: {where}: {said}{known}") from None
+    told = settings.checked(
+        Settings, settings.read(file, "a settings file", flag="--author"), "a settings file", f"--author: {file}"
+    )
     given, other = told.model_fields_set, ("shots",) if told.url else _SERVERS
     if odd := [name for name in other if name in given]:
         raise HeadwaterError(f"--author: {file}: {odd[0]}: only for {'a model of this machine' if told.url else 'a server (url)'}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Bound
 
+from headwater import settings
 from headwater.errors import HeadwaterError
 from headwater.knobs import Field, Knob, fields, fill
 
@@ -80,26 +80,13 @@ class Job(_Part):
 
 def read(file: Path) -> Job:
     """The job of a file, its paths made absolute. Raises :class:`HeadwaterError` naming the key that is wrong."""
-    try:
-        raw = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise HeadwaterError(f"JOB: no such file: {file}; `headwater batch init DOMAIN PIPELINE` writes one") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise HeadwaterError(f"{file}: not a job file ({error})") from None
+    raw = settings.read(file, "a job file", flag="JOB", hint="; `headwater batch init DOMAIN PIPELINE` writes one")
     return parse({"out": file.stem, **raw}, file.parent, str(file))
 
 
 def parse(raw: Mapping[str, Any], folder: Path, where: str = "job") -> Job:
     """The job of plain values; relative paths lie in ``folder``."""
-    try:
-        job = Job.model_validate(raw)
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key is also a missing one
-        place = first["loc"] or ("job",)
-        key = ".".join(str(part) for part in place[: 2 if place[0] in ("inputs", "limits", "options") else 1])
-        known = list((Inputs if key.startswith("inputs.") else Limits if key.startswith("limits.") else Job).model_fields)
-        hint = f"; known: {', '.join(known)}" if first["type"] == "extra_forbidden" else ""
-        raise HeadwaterError(f"{where}: {key}: {_plain(first)}{hint}") from None
+    job = settings.checked(Job, raw, "a job file", where)
 
     def placed(path: str) -> str:
         return str(folder.absolute() / Path(path).expanduser())
@@ -109,16 +96,6 @@ def parse(raw: Mapping[str, Any], folder: Path, where: str = "job") -> Job:
     moved = {"table": inputs.table and placed(inputs.table), "files": files or None}
     model = job.model and (placed(job.model) if (folder / job.model).is_dir() else job.model)
     return job.model_copy(update={"out": placed(job.out), "model": model, "inputs": inputs.model_copy(update=moved)})
-
-
-def _plain(error: Any) -> str:
-    """pydantic's complaint in our words."""
-    if error["type"] == "missing":
-        return "is missing"
-    if error["type"] == "extra_forbidden":
-        return "is not a key of a job file"
-    text = error["msg"].removeprefix("Value error, ")
-    return text if error["type"] == "value_error" else f"{text[:1].lower()}{text[1:]}; got {error['input']!r}"
 
 
 def pipeline_of(domain: Domain[Any, Any], name: str) -> type[Pipeline[Any]] | None:

@@ -274,7 +274,7 @@ def test_settings_are_read_or_refused(folder, tmp_path):
         ('model = "x"\n', "without a url, expected hf:"),
         ('model = "hf:x"\nbudget = 1\n', "budget: only for a server"),
         ('url = "https://a/v1"\nmodel = "x"\nshots = 2\n', "shots: only for a model of this machine"),
-        ('model = "x"\nurll = "y"\n', "urll: extra inputs are not permitted; known: model"),
+        ('model = "x"\nurll = "y"\n', "urll: is not a key of a settings file; known: model"),
         ("model = ", "not a settings file"),
     ):
         file.write_text(text)

@@ -51,8 +51,8 @@ def test_a_good_brief():
     ("path", "value", "words"),
     [
         ("columns.consent", None, "brief: columns.consent: is missing"),
-        ("colums", {}, "brief: colums: is not a key of a brief; known here: name, channels"),
-        ("columns.keys", "id", "brief: columns.keys: is not a key of a brief; known here: key, consent"),
+        ("colums", {}, "brief: colums: is not a key of a brief; known: name, channels"),
+        ("columns.keys", "id", "brief: columns.keys: is not a key of a brief; known: key, consent"),
         ("channels", ["fax"], "channels.0"),
         ("channels", [], "channels"),
         ("channels", ["email"], "legal.email is missing"),
