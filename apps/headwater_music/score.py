@@ -23,6 +23,16 @@ TONICS = {
 KEYS = tuple(f"{tonic} {mode}" for mode in MODES for tonic in TONICS[mode])
 
 
+def key_named(name: str) -> tuple[int, str]:
+    """Tonic and mode of one of :data:`KEYS`.
+
+    >>> key_named("Eb major")
+    (3, 'major')
+    """
+    tonic, mode = name.split()
+    return TONICS[mode].index(tonic), mode
+
+
 class Note(NamedTuple):
     """One note of a voice: its first frame, how many frames it lasts, and its MIDI pitch."""
 

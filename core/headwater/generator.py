@@ -250,6 +250,7 @@ class Generator:
         items: Sequence[Any],
         mask: Array,
         *,
+        lengths: Sequence[int] | None = None,
         seed: int = 0,
         wishes: Sequence[Any] | None = None,
         guidance: float | None = None,
@@ -260,7 +261,8 @@ class Generator:
         **knobs: Any,
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew: rows ``first``
-        and those that follow. ``constraints`` are each item's own, in place of the codec's."""
+        and those that follow. ``lengths`` say how many positions each is to have before its end (``Tokens`` only; without, what
+        is kept leaves that open); ``constraints`` are each item's own, in place of the codec's."""
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -268,11 +270,14 @@ class Generator:
         if keep.shape != x.shape:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
+        ends = None if lengths is None else torch.tensor(list(lengths), dtype=torch.int64)
+        if ends is not None and not (isinstance(self.codec.space, Tokens) and len(ends) == len(x)):
+            raise HeadwaterError(f"lengths: expected one for each of {len(x)} items of tokens; got {len(ends)}")
         noise, bound = Noise(seed).fold("infill"), self._bound(len(x), constraints)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at
-            kept = Kept(x[here].to(self.device), keep[here].to(self.device))
+            kept = Kept(x[here].to(self.device), keep[here].to(self.device), None if ends is None else ends[here].to(self.device))
             steer = Steer(guidance, temperature, steps=steps, constraints=bound and [bound[i] for i in here.tolist()])
             return self.model.family.infill(kept, noise.rows(rows), context, steer)
 

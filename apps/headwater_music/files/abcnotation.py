@@ -34,9 +34,49 @@ def found(path: Path) -> Found:
 
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # it reports what it guesses
-            return _Tune().found(abcFormat.ABCFile().readstr(text).tokens)
+            return _Tune().found(abcFormat.ABCFile().readstr(plainly(text)).tokens)
     except Exception:  # music21 raises dozens of kinds, and their texts quote the file
         raise HeadwaterError(f"{path}: corrupt: it cannot be read as ABC") from None
+
+
+#: A field in the middle of a line of music.
+INLINE = re.compile(r"\[([A-Za-z]):([^\]\n]*)\]")
+#: Of music: chord symbols and remarks, decorations by name and by letter, spacers. None has a length.
+SILENT = re.compile(r'"[^"\n]*"|![^!\n]*!|\+[A-Za-z.]+\+|y\d*|[H-Wh-w.~]')
+
+
+def plainly(text: str) -> str:
+    """A tune with each field in a line of its own, without what has no length, invisible rests as rests and rests of whole bars as
+    long ones: what music21 would pass over. It is said to be of version 2.1, where an accidental holds for its bar.
+
+    >>> print(plainly("X:1\\nM:3/4\\nL:1/8\\nK:C\\nHc !p!d[K:G]x2|Z|"))
+    %abc-2.1
+    X:1
+    M:3/4
+    L:1/8
+    K:C
+    c d
+    K:G
+    z2|z6|
+    """
+    lines, metre, unit = ["%abc-2.1"], Fraction(1), Fraction(0)
+    for written in text.splitlines():
+        line = written.split("%", 1)[0].rstrip()
+        parts = [line] if re.match(r"[A-Za-z+]:", line) else [part for part in INLINE.sub(r"\n\1:\2\n", line).split("\n") if part]
+        for part in parts:
+            name, value = part[:2], part[2:].strip()
+            if name == "M:":
+                metre = {"C": Fraction(1), "C|": Fraction(1), "none": Fraction(1)}.get(value) or Fraction(value)
+            elif name == "L:":
+                unit = Fraction(value)
+            elif name == "K:" and not any(told[:2] in ("L:", "M:") for told in lines):
+                lines.append("L:1/8")  # what the standard says, and music21 asks for
+            elif not re.match(r"[A-Za-z+]:", part):
+                bar = metre / (unit or Fraction(1, 16 if metre < Fraction(3, 4) else 8))
+                part = SILENT.sub("", part).replace("x", "z").replace("X", "Z")
+                part = re.sub(r"Z(\d*)", lambda rest, bar=bar: f"z{bar * int(rest[1] or 1)}", part)  # type: ignore[misc]
+            lines.append(part)
+    return "\n".join(line for line in lines if line and line[:2] not in ("w:", "W:", "+:"))
 
 
 class _Tune:
@@ -76,8 +116,10 @@ class _Tune:
             if not any(part.notes for part in self.voices.values()):
                 self.first = self.voice
         counts = self.voice == self.first or not self.voices
-        if token.isKey():
-            self.shift[self.voice] = token.getClefObject()[1] or 0
+        if token.isKey() or token.isVoice():
+            clef, octaves = re.search(r"[a-z]([+-])8\b", token.data), re.search(r"\boctave=(-?\d)\b", token.data)
+            if clef or octaves:
+                self.shift[self.voice] = 12 * (int(octaves[1]) if octaves else 0) + (int(f"{clef[1]}12") if clef else 0)
         if token.isMeter() and counts:
             stated = token.getTimeSignatureParameters()
             if stated is not None:
@@ -111,8 +153,11 @@ class _Tune:
                 continue
             midi = pitch.Pitch(one.pitchName).midi + self.shift.get(self.voice, self.shift.get("", 0))
             before = part.notes[-1] if part.notes else None
-            joined = self.tied.get(self.voice) and before and before.pitch == midi and before.start + before.length == start
-            if joined and before:
+            same = before is not None and (
+                before.pitch == midi or (not re.match(r"[\^_=]", one.src) and abs(before.pitch - midi) < 2)
+            )
+            joined = self.tied.get(self.voice) and before and before.start + before.length == start
+            if same and joined and before:  # a tied note keeps its accidental behind the bar line
                 part.notes[-1] = before._replace(length=before.length + length)
             else:
                 part.notes.append(Sound(start, length, midi))

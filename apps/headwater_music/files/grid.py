@@ -21,6 +21,7 @@ from headwater_music.score import METRES, Note, Phrase
 
 MAX_FRAMES = 1 << 16  # over two hours at 120 quarters a minute
 MAX_NOTES = 1 << 17
+SLOWEST, FASTEST = 4, 1000  # quarters a minute: what MIDI can say, and what anyone plays
 MAX_BYTES = 1 << 23
 HEARD = Fraction(1, 24)  # of a sixteenth: 5 ms at 120 quarters a minute; what moves less is not counted as moved
 
@@ -237,6 +238,8 @@ def _warnings(
     left_out = {**({"percussion parts": drums} if drums else {}), **found.left_out}
     if left_out:
         told.append("left out: " + ", ".join(f"{what} ({n})" for what, n in left_out.items()))
+    if odd := sum(not SLOWEST <= tempo <= FASTEST for _, tempo in found.tempos):
+        told.append(f"left out: tempos outside of {SLOWEST} to {FASTEST:,} quarters a minute ({odd})")
     if len(metres) > 1:
         change = ", ".join(f"{m} from bar {bar_at(ruler, f)}" for f, m in metres[:6]) + (", …" if len(metres) > 6 else "")
         told.append(f"the metre changes ({change}): the whole is understood in {ruling(metres, ruler[-1].stop)}")
@@ -265,7 +268,7 @@ def _metres(found: Found, path: Path, frames: int) -> tuple[tuple[tuple[int, str
             sixteenths(metre)
         except ValueError:
             raise HeadwaterError(
-                f"{path}: the metre {shown(metre)} is not a whole number of sixteenths; none such is read"
+                f"{path}: the metre {shown(metre)} does not count whole notes to sixteenths; none such is read"
             ) from None
     metres = [(f, m) for f, m in _changes(found.metres) if f < frames or f == 0]
     if not metres or metres[0][0] > 0:
@@ -316,7 +319,7 @@ def _keys(found: Found, chosen: list[Part]) -> tuple[tuple[int, int, str], ...]:
 def _tempos(found: Found) -> tuple[tuple[int, float], ...]:
     tempos: list[tuple[int, float]] = []
     for time, tempo in sorted(found.tempos, key=lambda t: t[0]):
-        if not 1 <= tempo <= 1000:
+        if not SLOWEST <= tempo <= FASTEST:
             continue
         if tempos and tempos[-1][0] == nearest(time):
             tempos.pop()

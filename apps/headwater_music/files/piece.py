@@ -26,13 +26,13 @@ class Bar(NamedTuple):
 
 
 def sixteenths(metre: str) -> int:
-    """Frames of a bar. Raises ``ValueError`` for a metre whose bar is not a whole number of sixteenths.
+    """Frames of a bar. Raises ``ValueError`` for a metre that does not count whole notes, halves, quarters, eighths or sixteenths.
 
     >>> sixteenths("6/8"), sixteenths("5/4")
     (12, 20)
     """
     beats, unit = (int(n) for n in metre.split("/"))
-    if beats < 1 or unit < 1 or beats * 16 % unit:
+    if beats < 1 or unit not in (1, 2, 4, 8, 16):
         raise ValueError(metre)
     return beats * 16 // unit
 

@@ -195,8 +195,9 @@ def remake(
         each = [order for order in part for _ in range(n)]
         mask = np.stack([shown_cells(here(order), length) for order in part]).repeat(n, axis=0)
         made = model.infill(
-            [order.seen.phrase for order in each], mask, seed=seed, first=part[0].row * n, temperature=options.boldness,
-            wishes=[order.seen.wish for order in each], constraints=bound(model, part, n, options),
+            [order.seen.phrase for order in each], mask, lengths=[order.seen.phrase.frames for order in each], seed=seed,
+            first=part[0].row * n, temperature=options.boldness, wishes=[order.seen.wish for order in each],
+            constraints=bound(model, part, n, options),
         )  # fmt: skip
         for i, order in enumerate(part):
             drafts = [drafted(order.piece.phrase, order.keep, order.seen, answer) for answer in made[i * n : (i + 1) * n]]
@@ -215,11 +216,12 @@ def mended(model: Generator, order: Order, drafts: Sequence[Draft], noise: Noise
         if all(keep.all() for keep in kept):
             break
         made = model.infill(
-            [draft.seen for draft in drafts], np.stack([shown_cells(keep, length) for keep in kept]), seed=keys.number(),
-            temperature=options.boldness, steps=STEPS if family.stepped else None, wishes=[order.seen.wish] * len(drafts),
+            [draft.seen for draft in drafts], np.stack([shown_cells(keep, length) for keep in kept]),
+            lengths=[draft.seen.frames for draft in drafts], seed=keys.number(), temperature=options.boldness,
+            steps=STEPS if family.stepped else None, wishes=[order.seen.wish] * len(drafts),
         )  # fmt: skip
         for i, phrase in enumerate(made):
-            if parallels(fitted(phrase, order.seen.phrase)[0]) <= parallels(drafts[i].seen):
+            if parallels(phrase) <= parallels(drafts[i].seen):
                 drafts[i] = drafted(order.piece.phrase, order.keep, order.seen, phrase)
     return drafts
 
@@ -252,7 +254,8 @@ def drafted(source: Phrase, keep: Array, seen: View, made: Phrase) -> Draft:
     onset[1:] |= keep[:-1] & ~keep[1:]  # no kept note is prolonged
     phrase = replace(source, pitch=pitch, onset=onset)
     for v in range(source.voices):
-        lost = [note for note in source.notes(v) if keep[note.start, v] and note not in set(phrase.notes(v))]
+        there = set(phrase.notes(v))
+        lost = [note for note in source.notes(v) if keep[note.start, v] and note not in there]
         if lost:
             raise PromiseBroken(f"a note that was to be kept is not the same: {lost[0]} of voice {v + 1}")
     return Draft(phrase, made, None if ended is None else seen.low + ended)

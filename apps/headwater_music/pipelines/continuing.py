@@ -14,6 +14,7 @@ from headwater.errors import HeadwaterError
 from headwater.knobs import Knob
 from headwater_music.codecs import LENGTH
 from headwater_music.files import Piece
+from headwater_music.files.piece import sixteenths
 from headwater_music.pipelines.anew import Order, view
 from headwater_music.pipelines.asking import EXAMPLES, SOURCE, TOGETHER, Drawing, Tries, sources
 from headwater_music.pipelines.asking import Source as Sheet
@@ -56,16 +57,15 @@ class Continue(Pipeline[Sheet]):
 
 
 def lengthened(given: Piece, name: str, bars: int) -> tuple[Piece, Any]:
-    """The piece with empty bars behind it, and which cells are kept. A last bar that is cut short is filled up first, unless it and
-    the pickup make one whole bar, as in songs of several verses."""
+    """The piece with empty bars of its last metre behind it, and which cells are kept. A last bar that is cut short is filled up
+    first, unless it and the pickup make one whole bar, as in songs of several verses."""
     phrase = given.phrase
-    last = given.bars[-1]
-    rest = (phrase.frames - phrase.pickup) % phrase.bar
-    cut = last.stop - last.start < phrase.bar and rest and phrase.frames % phrase.bar
-    more = bars * phrase.bar + (phrase.bar - rest if cut else 0)
-    if more + phrase.bar > LENGTH:
-        most = (LENGTH - 2 * phrase.bar) // phrase.bar
-        raise HeadwaterError(f"--bars: expected at most {most} in {phrase.metre}; got {bars} ({name})")
+    first, last = given.bars[0], given.bars[-1]
+    bar, there = sixteenths(last.metre), last.stop - last.start
+    pickup = first.stop - first.start if first.number == 0 else 0
+    more = bars * bar + (bar - there if there < bar and pickup + there != bar else 0)
+    if more + bar > LENGTH:
+        raise HeadwaterError(f"--bars: expected at most {(LENGTH - 2 * bar) // bar} in {last.metre}; got {bars} ({name})")
     behind = ((0, more), (0, 0))
     whole = replace(
         phrase,

@@ -74,7 +74,10 @@ def chosen_bars(piece: Piece, name: str, text: str | None) -> list[int]:
         low, dash, high = word.partition("-")
         if not (low.isdecimal() and (high.isdecimal() or not dash)) or len(word) > 12:
             raise HeadwaterError(f"--bars: expected numbers and ranges, as 3-4,7; got {word!r}")
-        found += range(int(low), int(high or low) + 1) if int(high or low) <= there[-1] else [int(high or low)]
+        first, last = int(low), int(high or low)
+        if last < first:
+            raise HeadwaterError(f"--bars: expected numbers and ranges from the first to the last, as 3-4,7; got {word!r}")
+        found += range(first, last + 1) if last <= there[-1] else [last]
     if not found or not set(found) <= set(there):
         wrong = next((b for b in found if b not in there), text)
         raise HeadwaterError(f"--bars: {name} has bars {there[0]} to {there[-1]}; got {wrong}")

@@ -20,7 +20,7 @@ from headwater_music.files.piece import TEMPO
 from headwater_music.pipelines.anew import Draft, Order, bound, drafted, view
 from headwater_music.pipelines.asking import EXAMPLES, TOGETHER, Drawing
 from headwater_music.pipelines.made import Made, answer, choose
-from headwater_music.score import METRES, MODES, TONICS, Phrase
+from headwater_music.score import METRES, Phrase, key_named
 from headwater_music.wishes import Key
 
 if TYPE_CHECKING:
@@ -111,9 +111,8 @@ def room(brief: Brief) -> int:
 def empty(brief: Brief, voices: int) -> Phrase:
     """A phrase of rests, in the brief's metre and key."""
     rests = np.zeros((room(brief), voices), np.int16)
-    tonic, mode = (brief.key or "C major").split()
-    assert mode in MODES
-    return Phrase(rests, rests > 0, metre=brief.metre or "4/4", tonic=TONICS[mode].index(tonic), mode=mode)
+    tonic, mode = key_named(brief.key or "C major")
+    return Phrase(rests, rests > 0, metre=brief.metre or "4/4", tonic=tonic, mode=mode)
 
 
 def in_key(order: Order, draft: Draft) -> Draft:

@@ -18,6 +18,7 @@ from headwater_music.pipelines.asking import Source as Sheet
 from headwater_music.pipelines.choice import in_bars
 from headwater_music.pipelines.made import Made, answer
 from headwater_music.rules import RANGES
+from headwater_music.score import key_named
 from headwater_music.wishes import Key
 
 if TYPE_CHECKING:
@@ -48,11 +49,19 @@ class Harmonise(Pipeline[Sheet]):
     def run(self, model: Generator, rows: Sequence[tuple[int, Sheet]], noise: Noise, options: HarmoniseOptions) -> Iterator[Made]:
         orders = []
         for row, (name, melody) in rows:
-            piece, keep = with_room(melody)
+            piece, keep = with_room(in_key_of(melody, options.key))
             seen = view(model, (name, piece), keep, key=options.key, cadence=options.cadence)
             piece = replace(piece, warnings=(*piece.warnings, *strained(piece, seen.shift)))
             orders.append(Order(row, name, piece, keep, seen, "soprano as given; alto, tenor and bass made anew"))
         yield from answer(model, orders, self.name, noise, options)
+
+
+def in_key_of(melody: Piece, key: Key | None) -> Piece:
+    """The same notes, written in another key where one is named."""
+    if key is None:
+        return melody
+    tonic, mode = key_named(key)
+    return replace(melody, phrase=replace(melody.phrase, tonic=tonic, mode=mode), keys=())
 
 
 def with_room(melody: Piece) -> tuple[Piece, Any]:

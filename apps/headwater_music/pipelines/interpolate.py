@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,35 +53,47 @@ class Interpolate(Pipeline[Sheet]):
         if model.model.family.latent is None:
             raise MissingVerb(f"{model.name} has no latent to lead through; a variational autoencoder or a flow over one has")
         for row, (name, piece) in rows:
-            a, b = passages(piece, name, grid(model, name, piece).space.length, options)
+            a, b, carried = passages(piece, name, grid(model, name, piece).space.length, options)
             shift = transposition(Piece(joined([a, b])), name, np.ones((a.frames + b.frames, a.voices), np.bool_))
             key = noise.fold(self.name, row)
             drafts = [way(model, a, b, shift, options, key.fold(i).number()) for i in range(options.draws * options.tries)]
             new = np.ones(drafts[0].phrase.pitch.shape, np.bool_)
             new[: a.frames] = new[-b.frames :] = False
-            tempo = next(t for f, t in reversed(piece.tempos) if f <= 0)
-            carrier = Piece(drafts[0].phrase, tempos=((0, tempo),), names=piece.names, programs=piece.programs)
+            carrier = replace(carried, phrase=drafts[0].phrase)
             seen = View(0, len(new), shift, drafts[0].seen, Wish())
             did = f"from one passage to the other by {options.between} on the way; both ends as given"
             order = Order(row, name, carrier, ~new, seen, did)
             yield from choose(model, order, drafts, task=self.name, options=options, seed=key.number())
 
 
-def passages(piece: Piece, name: str, most: int, options: InterpolateOptions) -> tuple[Phrase, Phrase]:
-    """The two ends: as many whole bars as ``most`` frames hold. Raises :class:`HeadwaterError` for bars that there are not."""
+def passages(piece: Piece, name: str, most: int, options: InterpolateOptions) -> tuple[Phrase, Phrase, Piece]:
+    """The two ends, as many whole bars as ``most`` frames hold; and the first with what rules there: tempo, names, what reading
+    changed. Raises :class:`HeadwaterError` for bars that there are not, or that are not whole."""
     bar = piece.phrase.bar
     length = most // bar * bar
     if not length:
         raise HeadwaterError(f"{name}: a bar of {piece.phrase.metre} is longer than the {most} sixteenths that the model holds")
-    starts = {b.number: b.start for b in piece.bars if b.number > 0 and b.start + length <= piece.phrase.frames}
+    every = {b.start: b for b in piece.bars}
+    whole = {b.start for b in piece.bars if b.stop - b.start == bar and b.metre == piece.phrase.metre}
+    starts = {n: start for start, (_, _, n, _) in every.items() if whole.issuperset(range(start, start + length, bar))}
     if len(starts) < 2:
         raise HeadwaterError(f"{name}: too short to hold two passages of {length // bar} bars to lead from and to")
     chosen = (options.first_bar or min(starts), options.last_bar or max(starts))
     for flag, number in zip(("--first-bar", "--last-bar"), chosen, strict=True):
         if number not in starts:
-            raise HeadwaterError(f"{flag}: in {name} a passage may begin in bar {min(starts)} to {max(starts)}; got {number}")
-    a, b = (piece.phrase.cut(starts[n], starts[n] + length) for n in chosen)
-    return a, b
+            raise HeadwaterError(f"{flag}: in {name} a passage of whole bars may begin in bars {spans(starts)}; got {number}")
+    a, b = (replace(piece.phrase.cut(starts[n], starts[n] + length), pickup=0) for n in chosen)
+    tempo = next(t for f, t in reversed(piece.tempos) if f <= starts[chosen[0]])
+    return a, b, Piece(a, tempos=((0, tempo),), names=piece.names, programs=piece.programs, warnings=piece.warnings)
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """
+    >>> spans([1, 2, 3, 6])
+    '1-3, 6'
+    """
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def way(model: Generator, a: Phrase, b: Phrase, shift: int, options: InterpolateOptions, seed: int) -> Draft:

@@ -231,8 +231,11 @@ class Autoregressive(Family):
         copies = 2 if guided else 1
         shown = None if kept is None else Kept(kept.values.repeat(copies, 1, 1), kept.mask.repeat(copies, 1, 1))
         added = self._start(copies * rows, length, read, shown)
-        # Kept cells hold where they are tokens of the item; a kept cell still to come forbids the end.
+        # Kept cells hold where they are tokens of the item; a kept cell still to come forbids the end, and so does a length.
         pending = None if kept is None else (kept.mask & (kept.values != 0)).any(dim=-1).flip(1).cumsum(1).flip(1) > 0
+        ends = None if kept is None or kept.lengths is None else kept.lengths.to(device)
+        if pending is not None and ends is not None:
+            pending = pending | (torch.arange(length, device=device) < ends[:, None])
         walks = [Walk(c) for c in steer.constraints or ()]
         if kept is not None and steer.constraints is not None:
             check_beginnings(kept, steer.constraints)
@@ -259,6 +262,8 @@ class Autoregressive(Family):
                 token = draw(logits, uniforms[:, t, s], steer.top_p, allowed)
                 if kept is not None:
                     token = torch.where(kept.mask[:, t, s], kept.values[:, t, s], token)
+                if ends is not None:
+                    token = token.masked_fill(ends <= t, 0)
                 if scored:
                     log_prob -= F.cross_entropy(own[:rows], token, reduction="none").masked_fill(done, 0)
                 x[:, t, s] = token.masked_fill(done, 0)

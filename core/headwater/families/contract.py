@@ -40,10 +40,12 @@ class Steer:
 
 @dataclass(frozen=True)
 class Kept:
-    """What infilling must not touch: ``values`` of the space's shape and a bool ``mask``, True where kept; both with rows first."""
+    """What infilling must not touch: ``values`` of the space's shape and a bool ``mask``, True where kept; both with rows first. Of
+    ``Tokens``, ``lengths`` (rows,) may say how many positions each item is to have before its end, which kept cells leave open."""
 
     values: Tensor
     mask: Tensor
+    lengths: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ class MaskedDiffusion(Family):
     of the drawn cells first, with Gumbel noise that fades (MaskGIT, Chang et al., 2022, https://arxiv.org/abs/2202.04200), whose
     law is not the scored one. Temperature and top-p act on the length as on every cell.
 
-    ``infill`` conditions on any kept cells given L; L itself is drawn from p(L | context) among those that leave the kept tokens
-    inside and a kept end behind them, without asking what the kept tokens say about it. ``vary`` hides a share of the cells and
-    draws them again, at the same length unless everything is hidden; exact conditionals leave their distribution as it is.
+    ``infill`` conditions on any kept cells given L; L itself is told, or drawn from p(L | context) among those that leave the kept
+    tokens inside and a kept end behind them, without asking what the kept tokens say about it. ``vary`` hides a share of the cells
+    and draws them again, at the same length unless everything is hidden; exact conditionals leave their distribution as it is.
 
     Under constraints (:mod:`headwater.constraints`) a step draws all hidden cells jointly from the product of their predictions
     conditioned on acceptance, and unhides its share of them, so every item is accepted. With one step that is exact conditioning of
@@ -297,6 +297,8 @@ class MaskedDiffusion(Family):
         most = torch.where(ends, positions - 1, self.tokens.length).amin(dim=1, keepdim=True)
         lengths = torch.arange(self.tokens.length + 1, device=kept.mask.device)
         out = (least <= lengths) & (lengths <= most)
+        if kept.lengths is not None:
+            out &= lengths == kept.lengths[:, None].to(lengths.device)
         for rows, completions in rules:
             values, mask = kept.values[rows, ..., None], kept.mask[rows, ..., None]
             any_kept = bool(mask.any())  # where nothing is kept, all rows are alike

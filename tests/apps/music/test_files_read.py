@@ -283,6 +283,38 @@ def test_bad_musicxml(tmp_path: Path) -> None:
 # ABC
 
 
+@pytest.mark.parametrize(
+    ("music", "pitches", "frames"),
+    [
+        ("^ccdc|c4|", [73, 73, 74, 73, 72], 32),  # an accidental holds for its bar
+        ("^c2-c2-|c2z2|", [73], 32),  # and as long as its note
+        ("cd[K:G]ff|[L:1/8]c8|", [72, 74, 78, 78, 72], 32),  # fields within a line
+        ("c4|Z|x4|d y z3|", [72, 74], 64),  # rests of any kind
+        ('Hc "Am"!p!.d +fermata+e ~f|', [72, 74, 76, 77], 16),  # what has no length
+    ],
+)
+def test_abc_as_it_is_written(music: str, pitches: list[int], frames: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.abc"
+    path.write_text(f"X:1\nM:4/4\nL:1/4\nK:C\n{music}\n")
+    phrase = read(path).phrase
+    assert [note.pitch for note in phrase.notes(0)] == pitches and phrase.frames == frames
+
+
+def test_abc_of_several_voices(tmp_path: Path) -> None:
+    path = tmp_path / "a.abc"
+    path.write_text("X:1\nK:C\nV:S\nV:T clef=treble-8\n[V:S]c4 d4|\n[V:T]c4 B4|\n")  # neither metre nor unit
+    phrase = read(path).phrase
+    assert [[note.pitch for note in phrase.notes(v)] for v in (0, 1)] == [[72, 74], [60, 59]]
+
+
+def test_tempos_that_no_one_plays_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.abc"
+    path.write_text("X:1\nM:4/4\nL:1/4\nQ:1/4=2\nK:C\ncdef|\n")
+    piece = read(path)
+    assert "tempos outside of 4 to 1,000 quarters a minute (1)" in piece.warnings[0]
+    assert read(midi.write(piece, tmp_path / "a.mid")).tempos == piece.tempos
+
+
 def test_abc(tmp_path: Path) -> None:
     path = tmp_path / "a.abc"
     path.write_text('X:1\nT:A tune\nM:3/4\nL:1/8\nQ:1/4=120\nK:Ador\nE2|A2B2c2|"Am"d3 cBA|e2-e2 f2|(3ABc d2 e2|{g}a6|]\n')

@@ -26,7 +26,7 @@ from headwater_music.pipelines.anew import Draft, Order, beats, remake, view, wh
 from headwater_music.pipelines.asking import Asking, Source
 from headwater_music.pipelines.continuing import Continue, ContinueOptions
 from headwater_music.pipelines.fill import Fill, FillOptions
-from headwater_music.pipelines.generate import Generate, GenerateOptions
+from headwater_music.pipelines.generate import Brief, Generate, GenerateOptions, Wanted
 from headwater_music.pipelines.harmonise import Harmonise, HarmoniseOptions
 from headwater_music.pipelines.interpolate import Interpolate, InterpolateOptions
 from headwater_music.pipelines.made import Made
@@ -35,6 +35,7 @@ from headwater_music.score import Note, Phrase
 from headwater_music.wishes import Wish
 
 PLAIN: dict[str, Any] = {"tries": 1, "likelihood": False, "files": "none"}
+ENDS: dict[str, Any] = {"tries": 1, "files": "none"}  # of what has no likelihood
 
 
 def fresh(name: str) -> Generator:
@@ -251,6 +252,40 @@ def test_what_is_written_again_is_around_a_parallel() -> None:
     assert loosened(phrase, np.ones_like(keep), Noise(0)).all()  # nothing may change
 
 
+@pytest.mark.parametrize("name", ["autoregressive", "masked_diffusion"])
+def test_what_is_made_is_as_long_as_asked(models: dict[str, Generator], name: str) -> None:
+    """Models of random weights would end anywhere."""
+    wanted = [(row, Wanted(f"{row}", Brief(metre=metre, bars=bars))) for row, (metre, bars) in enumerate((("3/4", 4), ("6/8", 3)))]
+    for made in Generate().run(models[name], wanted, Noise(0), GenerateOptions(**{**PLAIN, "tries": 2})):
+        assert made.told.ended is None and made.piece.phrase.frames == made.piece.phrase.bar * wanted[made.row][1].brief.bars
+        assert made.told.raw.frames == made.piece.phrase.frames
+
+
+def test_bars_of_the_last_metre_are_added(models: dict[str, Generator]) -> None:
+    given = Piece(melody(3).cut(0, 40), metres=((0, "3/4"), (24, "4/4")))
+    (made,) = run(Continue(), models["melody"], Source("c", given), ContinueOptions(**PLAIN, bars=2))
+    assert [bar.stop - bar.start for bar in made.piece.bars] == [12, 12, 16, 16, 16]
+
+
+def test_a_key_that_is_named_is_written(models: dict[str, Generator]) -> None:
+    given = Piece(melody(3), keys=((0, 4, "major"),))
+    (made,) = run(Harmonise(), models["autoregressive"], Source("c", given), HarmoniseOptions(**PLAIN, key="E minor"))
+    assert made.piece.signatures == ((0, 1, "minor"),) and made.record()["key"] == "E minor"
+
+
+def test_a_passage_begins_with_a_whole_bar(models: dict[str, Generator]) -> None:
+    """Bar 2 is half a bar, as before a repeat; the tempo is that of where the passage begins, and what reading changed is told."""
+    once = replace(sample()[0].cut(0, 52), pickup=0)
+    phrase = replace(once, **{part: np.concatenate([getattr(once, part)] * 2) for part in ("pitch", "onset", "fermata")})
+    piece = Piece(phrase, tempos=((0, 60.0), (24, 120.0)), barlines=(0, 16, 24, 40, 56, 72, 88), warnings=("moved",))
+    given = Source("c", piece)
+    with pytest.raises(HeadwaterError, match="may begin in bars 3-6; got 1"):
+        run(Interpolate(), models["vae"], given, InterpolateOptions(**ENDS, first_bar=1))
+    (made,) = run(Interpolate(), models["vae"], given, InterpolateOptions(**ENDS, first_bar=3, last_bar=6))
+    assert made.piece.phrase.pickup == 0 and made.piece.bars[0].number == 1
+    assert made.piece.tempos == ((0, 120.0),) and made.piece.warnings == ("moved",)
+
+
 def test_notes_that_reach_into_what_is_kept_are_kept_whole() -> None:
     phrase = Phrase.of_notes([[Note(0, 12, 60), Note(12, 8, 62), Note(20, 4, 64)]], 24)
     keep = whole_notes(phrase, np.arange(24)[:, None] < 16)
@@ -328,7 +363,7 @@ def test_the_way_from_one_passage_to_another(models: dict[str, Generator]) -> No
     assert whole.cut(0, 32) == replace(a, fermata=whole.fermata[:32])
     assert (whole.pitch[96:] == b.pitch).all() and (whole.onset[96:] == b.onset).all()
     assert made.told.new[32:96].all() and made.told.new.sum() == 64 * 4 and whole.onset[32:96].any()
-    with pytest.raises(HeadwaterError, match="--last-bar: in c a passage may begin in bar 1 to 5; got 9"):
+    with pytest.raises(HeadwaterError, match="--last-bar: in c a passage of whole bars may begin in bars 1-5; got 9"):
         run(Interpolate(), models["vae"], source, InterpolateOptions(last_bar=9, **plain))
     with pytest.raises(HeadwaterError, match="has no latent to lead through"):
         run(Interpolate(), models["masked_diffusion"], source, InterpolateOptions(**plain))
