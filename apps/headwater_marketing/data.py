@@ -19,6 +19,7 @@ from headwater.errors import HeadwaterError
 from headwater_datasets import card
 from headwater_marketing import reviews
 from headwater_marketing.asks import Ask, Copy, asks, in_order
+from headwater_marketing.brief import KNOWN
 from headwater_marketing.channels import CHANNELS
 from headwater_marketing.facts import Style, gather
 from headwater_marketing.phrases import LEVELS, VOICES
@@ -45,10 +46,6 @@ _FEATURES = (
 _PERKS = "gift wrapping|home delivery|a refill pack|a spare lid|a recipe booklet|fitting at home|a care kit|two samples".split("|")
 _NAMES = "Anna|Ben|Chidi|Dilnoza|Eoin|Fatima|Grace|Hugo|Ines|Jia|Maximilian|Siobhan".split("|")
 _CODES = "TEA20|HELLO10|SPRING|WELCOME-5|BRIGHT15|FERN".split("|")
-_KINDS = {
-    "product": "name", "price": "price", "was": "price", "percent": "percent", "code": "code", "until": "date", "url": "url",
-    "feature": "text", "perk": "text", "brand": "name", "first_name": "person",
-}  # fmt: skip
 
 
 def invented(dice: random.Random) -> Plan:
@@ -77,7 +74,7 @@ def invented(dice: random.Random) -> Plan:
         del taken["was"]
     if not taken.keys() - {"first_name", "brand", "url"}:
         taken["product"] = facts["product"][1]
-    slots = [Slot(name, _KINDS.get(name, "text")) for name in taken]  # type: ignore[arg-type]
+    slots = [Slot(name, KNOWN.get(name, "text")) for name in taken]
     return gather("", slots, {name: [(name, value)] for name, value in taken.items()}, Style())
 
 

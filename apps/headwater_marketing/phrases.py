@@ -36,7 +36,8 @@ warm standard: (Time for a little treat, perhaps?|Take a moment and have a look 
 lively easy: (Ready?|Look at this!|Ooh, look!|Guess what?|This is fun!|Yes, really!)
 lively standard: (Drop everything for a second!|Stop scrolling for a moment!)
 lively standard: (Right, you'll want to see this!|Here's one to get excited about!)
-crisp email: (In short:|The facts:|At a glance:|Briefly:)
+crisp easy email: (In short:|The facts:)
+crisp standard email: (At a glance:|Briefly summarised:)
 refined easy: (May we show you something?|A few words from us.|We have a suggestion.)
 refined standard: (We should like to draw your attention to something.|Allow us a brief suggestion.)
 refined standard: May we make a (considered|modest) suggestion?
@@ -50,7 +51,7 @@ warm standard: If you've been (looking for|thinking of) something like {product}
 lively easy: (Meet|Check out|Say hi to|Hello,) {product}!
 lively easy: {product}! (Yes please!|Want to see more?|What do you think?)
 lively standard: (Make some room for|Get ready for|Go on, take a peek at) {product}!
-crisp: {product}.
+crisp easy: {product}.
 crisp easy: (See|Look at|For you:) {product}.
 crisp standard: (Worth a look:|Worth considering:|On our shelves:) {product}.
 refined easy: (Please meet|We present) {product}.
@@ -67,7 +68,7 @@ lively easy: (Get|Grab|Go for) {product} for {price}!
 lively easy: {product} for {price}! (Nice!|Yes!)
 lively standard: (Go on, treat yourself:|You know you want to:|Make your day:) {product} for {price}!
 lively standard: All yours for {price}: {product}, (ready when you are|and a big grin to go with it)!
-crisp: {product}, {price}.
+crisp easy: {product}, {price}.
 crisp easy: {product}. {price}.
 crisp standard: {product}: yours for {price}.
 crisp standard: {product}, available at {price}.
@@ -85,9 +86,9 @@ lively easy: {product}: was {was}, now {price}! (Wow!|Yay!|Nice!)
 lively easy: Woohoo! {product} for {price}, not {was}!
 lively standard: (Hold on to your hat|Drum roll, please): {product} just dropped from {was} to {price}!
 lively standard: Remember {was}? Forget it! {product} (can be yours for|could be yours for) {price}!
-crisp: {product}: {price}, was {was}.
+crisp easy: {product}: {price}, was {was}.
 crisp standard: {product}: {price} instead of {was}.
-crisp: {product}. Was {was}. Now {price}.
+crisp easy: {product}. Was {was}. Now {price}.
 crisp standard: {product}, down from {was} to {price}.
 refined easy: {product}, now {price}. Before: {was}.
 refined easy: {product} at {price}, where it was {was}.
@@ -102,8 +103,8 @@ lively easy: {percent} off {product}! (Yay!|Wow!|Let's go!|Go go go!)
 lively easy: (Woohoo!|Yay!|Wow!) {percent} off {product}!
 lively standard: (Brace yourself|Happy dance time): we've knocked {percent} off {product}!
 lively standard: We went and took {percent} off {product}, (so what are you waiting for?|and we can't stop grinning!)
-crisp: {percent} off {product}.
-crisp: {product}: {percent} off.
+crisp easy: {percent} off {product}.
+crisp easy: {product}: {percent} off.
 crisp standard: {product}, reduced by {percent}.
 crisp standard: Reduced by {percent}: {product}.
 refined easy: {percent} off {product}, (for you|with our thanks).
@@ -116,7 +117,8 @@ warm easy: {product} for {price}. That's {percent} off.
 warm standard: With {percent} off, {product} can be yours for {price}.
 lively easy: {percent} off! {product} for {price}! (Yes!|Wow!|)
 lively standard: {percent} off means {product} can be yours for {price}. (Dance time!|Who's in?|Come on in!)
-crisp: {product}: {price}, {percent} off.
+crisp easy: {product}: {price}, {percent} off.
+crisp standard: {product} at {price}, reduced by {percent}.
 refined standard: With a reduction of {percent}, {product} may be yours for {price}.
 refined easy: {product} at {price}, {percent} less.
 
@@ -124,7 +126,8 @@ warm easy: You pay {price} for {product}. Before: {was}. That's {percent} less.
 warm standard: The price of {product} has come down from {was} to {price}, which saves you {percent}.
 lively easy: {percent} off {product}! Was {was}, now {price}!
 lively standard: From {was} to {price}: that's {percent} off {product}, (and we're grinning|and yes, we checked)!
-crisp: {product}: {price}, was {was}, {percent} off.
+crisp easy: {product}: {price}, was {was}, {percent} off.
+crisp standard: {product}, reduced by {percent}: {price} instead of {was}.
 refined easy: {product} at {price}. Before: {was}. You save {percent}.
 refined standard: {product}, previously {was}, may now be yours for {price}, a saving of {percent}.
 
@@ -132,7 +135,8 @@ warm easy: (Use|Take) code {code} for {percent} off {product}.
 warm standard: Pop {code} in at checkout and we'll take {percent} off {product}.
 lively easy: Code {code} = {percent} off {product}! (Go!|Yay!)
 lively standard: Type {code}, hit enter, and boom: {percent} off {product}!
-crisp: {product}: {percent} off with {code}.
+crisp easy: {product}: {percent} off with {code}.
+crisp standard: {product}, reduced by {percent} with {code}.
 refined easy: With code {code}, please enjoy {percent} off {product}.
 refined standard: The code {code} entitles you to {percent} off {product}.
 
@@ -140,7 +144,8 @@ warm easy: (Use|Take) code {code} for {percent} off.
 warm standard: Pop in {code} at checkout and we'll take {percent} off, (with love from us|and that's that).
 lively easy: {code} = {percent} off! (Yay!|Go!)
 lively standard: Punch in {code} and watch {percent} vanish from the price!
-crisp: {percent} off with {code}.
+crisp easy: {percent} off with {code}.
+crisp standard: Reduced by {percent} with {code}.
 refined easy: With code {code}, please enjoy {percent} off.
 refined standard: (Kindly use|You may use) the code {code} to receive {percent} off.
 
@@ -148,7 +153,8 @@ warm easy: You (save|get) {percent}( off|).
 warm standard: There's {percent} off in it for you.
 lively easy: {percent} off! (Yay!|Wow!|Nice!)
 lively standard: That's {percent} off, (no kidding|just like that)!
-crisp: {percent} off.
+crisp easy: {percent} off.
+crisp standard: Reduced by {percent}.
 refined easy: You save {percent}.
 refined standard: A reduction of {percent} awaits you.
 
@@ -156,45 +162,57 @@ warm easy: That's {price}.
 warm standard: (All for|Yours for) {price}, (and worth a smile|when you're ready).
 lively easy: {price}! (Nice!|Yes!)
 lively standard: And it's all yours for {price}!
-crisp: {price}.
+crisp easy: {price}.
+crisp standard: Available at {price}.
 refined easy: The price is {price}.
 refined standard: The price, for your consideration: {price}.
 
 warm easy: The price was {was}. Now it's {price}.
 lively easy: Was {was}, now {price}!
 lively standard: Down from {was} to {price}, just like that!
-crisp: {price}, was {was}.
-refined: Previously {was}, now {price}.
+crisp easy: {price}, was {was}.
+crisp standard: {price} instead of {was}.
+refined easy: Before: {was}. Now: {price}.
+refined standard: Previously {was}, now {price}.
 warm standard: The price has come down from {was} to {price}.
-warm: The price was {was} before.
-lively: Before: {was}!
-crisp: Was {was}.
-refined: Previously {was}.
+warm easy: The price was {was} before.
+warm standard: The price has come down from {was}.
+lively easy: Before: {was}!
+lively standard: It said {was} on the tag before, believe it or not!
+crisp easy: Was {was}.
+crisp standard: Down from {was}.
+refined easy: Before: {was}.
+refined standard: Previously {was}.
 
 warm easy: {product}: {percent} off until {until}.
 warm standard: Until {until}, there's {percent} off {product}, (so take your time choosing|so have a wander and a think).
 lively easy: {percent} off {product} until {until}! (Go!|Yay!)
 lively standard: The clock says {until}: that's how long {percent} off {product} is on!
-crisp: {product}: {percent} off until {until}.
+crisp easy: {product}: {percent} off until {until}.
+crisp standard: {product}, reduced by {percent} until {until}.
 refined standard: Until {until}, we are pleased to offer you {percent} off {product}.
 refined easy: Until {until}: {percent} off {product}.
 
 warm easy: {product} by {brand}: (worth a look, we think|see what you think).
 warm standard: {brand} would like you to meet {product}: (do take a look|come and see).
-crisp: {brand} {product}.
-refined: From the house of {brand}: {product}.
+crisp easy: {brand} {product}.
+crisp standard: {product}, available from {brand}.
+refined easy: {product}, by {brand}.
+refined standard: From the house of {brand}: {product}.
 
 warm standard: {product} with {feature}: (we think that's rather lovely|a small joy for every day).
 warm easy: {product} with {feature}. (We like that.|How nice.)
 lively easy: {product} with {feature}! (Wow!|Cool!|Love it!)
 lively standard: {product} and {feature}: (what a pair|now we're talking|oh yes)!
-crisp: {product}. With {feature}.
+crisp easy: {product}. With {feature}.
+crisp standard: {product}, complete with {feature}.
 crisp easy: {product}: {feature}.
 refined standard: {product}, with {feature}, (worth a closer look|for those who notice such things).
 refined easy: {product}, with {feature}.
 warm standard: Take {product} home for {price}, {feature} and all.
 lively standard: {product}, {feature}, {price}: that's the whole story, and what a story!
-crisp: {product}: {feature}. {price}.
+crisp easy: {product}: {feature}. {price}.
+crisp standard: {product}, complete with {feature}, at {price}.
 refined standard: {product}, with {feature}, may be yours for {price}.
 warm easy: {product} with {feature}, for {price}.
 lively easy: {product} with {feature}, for {price}! (Wow!|Yes!)
@@ -204,7 +222,8 @@ warm easy: You get {feature}. (Nice, right?|How lovely.)
 warm standard: (You'll find|We're rather fond of) {feature}, too.
 lively easy: With {feature}! (Wow!|Cool!)
 lively standard: (And get this:|Did we mention) {feature}(?|!)
-crisp: With {feature}.
+crisp easy: With {feature}.
+crisp standard: Complete with {feature}.
 crisp easy: {feature}.
 refined easy: With {feature}.
 refined standard: (Note, if you will,|We would mention) {feature}.
@@ -212,14 +231,19 @@ warm easy: You also get {perk}.
 warm standard: And because we like to spoil you a little: {perk}.
 lively easy: Plus {perk}! (Yay!|)
 lively standard: And wait, there's more: {perk}!
-crisp: Plus {perk}.
+crisp easy: Plus {perk}.
+crisp standard: Including {perk}.
 refined easy: In addition: {perk}.
 refined standard: We are also pleased to include {perk}.
-warm: From {brand}, with (love|care).
-lively: {brand} says hi!
-crisp: By {brand}.
-refined: Presented by {brand}.
-sms push description email: By {brand}.
+warm easy: From {brand}, with (love|care).
+warm standard: (Warmest greetings|A big hello) from all of us at {brand}.
+lively easy: {brand} says hi!
+lively standard: High fives all round from {brand}!
+crisp easy: By {brand}.
+crisp standard: Available from {brand}.
+refined easy: By {brand}.
+refined standard: Presented by {brand}.
+sms push description email easy: By {brand}.
 
 = code
 warm easy: Your code: {code}.
@@ -228,15 +252,17 @@ warm standard: Your code is {code}; pop it in at checkout(| and you're set).
 lively easy: Use code {code}! (Easy!|Done!)
 lively standard: The magic word? {code}!
 lively standard: Type {code} at checkout and do a little dance!
-crisp: Code: {code}.
-crisp: Use {code}.
+crisp easy: Code: {code}.
+crisp easy: Use {code}.
+crisp standard: Enter {code} at checkout.
 refined easy: Your code: {code}.
 refined standard: (Kindly quote|Please quote) the code {code} at checkout.
 warm easy: Use code {code} by {until}.
 warm standard: Your code {code} is good until {until}, so no need to rush.
 lively easy: Use {code} by {until}! (Go!|Yay!)
 lively standard: Type in {code} before {until} is over and do a happy dance!
-crisp: Code {code}, until {until}.
+crisp easy: Code {code}, until {until}.
+crisp standard: Enter {code} at checkout by {until}.
 refined easy: Your code until {until}: {code}.
 refined standard: Your code, {code}, may be used until {until}.
 
@@ -245,29 +271,33 @@ warm easy: You have time until {until}.
 warm standard: There's time until {until}, so (sleep on it if you like|no need to decide right away).
 lively easy: Only until {until}! (Go!|)
 lively standard: Put {until} in your diary, in red, that's how long you've got!
-crisp: Until {until}.
+crisp easy: Until {until}.
 crisp standard: Available until {until}.
 refined easy: Until {until}.
 refined standard: You may take your time until {until}.
 sms push email refined standard: We shall be glad to hear from you until {until}.
 deal warm easy: The offer runs until {until}.
+deal warm standard: The offer stays open until {until}, (so take your time|so sleep on it if you like).
 deal lively easy: It ends {until}, so (jump in|go go go)!
 deal lively standard: Circle {until} in red, that's when it ends!
-deal crisp: Ends {until}.
-deal crisp: Offer ends {until}.
-deal refined: This offer remains open until {until}.
+deal crisp easy: Ends {until}.
+deal crisp standard: Offer available until {until}.
+deal refined easy: The offer is open until {until}.
+deal refined standard: This offer remains open until {until}.
 
 = call
 warm easy: (See more:|Come and look:|Have a look:) {url}
 warm standard: (Come in and have a proper look:|Have a browse whenever you like:|Pop by when you have a minute:) {url}
 lively easy: (Go, go, go:|Tap here:|Let's go:|Grab yours:) {url}
 lively standard: (Quick, have a peek:|Your next happy moment is one tap away:|Dive right in:) {url}
-crisp: (Shop:|Details:|Order:|More:) {url}
-crisp: {url}
+crisp easy: (Shop:|Order:|More:) {url}
+crisp standard: (Compare the details:|Specifications and prices:|Order online:) {url}
+crisp easy: {url}
 refined easy: (Please see:|See more:) {url}
 refined standard: (Discover more at your leisure:|You will find the particulars here:|We invite you to take a closer look:) {url}
 deal warm standard: Pop in {code} here: {url}
-deal crisp: {code} at {url}
+deal crisp easy: {code} at {url}
+deal crisp standard: Enter {code} here: {url}
 deal lively standard: Take {code} for a spin: {url}
 deal refined standard: Kindly enter {code} here: {url}
 
@@ -344,22 +374,38 @@ refined easy: {percent} off, with thanks
 refined standard: {percent} off, with our compliments
 
 = preheader
-warm: (Come in and have a look.|We hope you like it.|Take your time, it's all inside.)
-warm: We'd love to know what you think of {product}.
-warm: {product} for {price}, whenever you're ready.
-warm: There's {percent} off, (so treat yourself|and we hope it makes you smile).
-lively: (You'll want to see this!|Go on, open it!|No spoilers!)
-lively: All about {product}, and then some!
-lively: {percent} off! We're still grinning!
-lively: {product} for {price}? Yes please!
-crisp: (The facts, in brief.|Short and clear.|A minute to read.)
-crisp: What it costs and where to get it.
-crisp: {product} at {price}.
-crisp: {percent} off {product}. Details inside.
-refined: (We invite you to take a closer look.|At your leisure, and with our regards.|A few words, with our regards.)
-refined: Please find the particulars of {product} inside.
-refined: {product}, at {price}, for your consideration.
-refined: A reduction of {percent}, with our compliments.
+warm easy: (Come in and have a look.|We hope you like it.)
+warm standard: (Take your time, it's all inside.|We'd love to know what you think.)
+warm easy: {product}. We like it. Do you?
+warm standard: We'd love to know what you think of {product}.
+warm easy: {product} for {price}. Have a look.
+warm standard: {product} for {price}, whenever you're ready.
+warm easy: You get {percent} off. We hope you like it.
+warm standard: There's {percent} off, (so treat yourself|and we hope it makes you smile).
+lively easy: (Go on, open it!|Look inside!|Yes, really!)
+lively standard: (You'll want to see this!|No spoilers, just peek inside!)
+lively easy: {product}! Look inside!
+lively standard: All about {product}, and then some!
+lively easy: {percent} off! Yay!
+lively standard: {percent} off! We're still grinning!
+lively easy: {product} for {price}? Yes please!
+lively standard: {product} can be yours for {price}, so peek inside!
+crisp easy: (Short and clear.|The facts.|See the price.)
+crisp standard: (The details, briefly summarised.|Details and prices inside.|All the details on one page.)
+crisp easy: The price and the link.
+crisp standard: What it costs and where to order it online.
+crisp easy: {product}, {price}.
+crisp standard: {product} at {price}. Details inside.
+crisp easy: {percent} off {product}.
+crisp standard: {product}, reduced by {percent}. Details inside.
+refined easy: (Please take a closer look.|With our regards.)
+refined standard: (We invite you to take a closer look.|At your leisure, and with our compliments.)
+refined easy: A few words on {product}.
+refined standard: Please find the particulars of {product} inside.
+refined easy: {product} at {price}.
+refined standard: {product}, at {price}, for your consideration.
+refined easy: {percent} off, with our thanks.
+refined standard: A reduction of {percent}, with our compliments.
 
 = headline
 {product}
