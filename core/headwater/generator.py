@@ -154,6 +154,7 @@ class Generator:
         first: int = 0,
         ids: Sequence[int] | None = None,
         constraints: Sequence[Constraint | None] | None = None,
+        lengths: Sequence[int] | None = None,
         batch_size: int | None = None,
         likelihood: bool = False,
         progress: Progress = lambda done, total: None,
@@ -163,7 +164,8 @@ class Generator:
 
         ``start`` is the beginning of every item in the domain's notation (``Tokens`` only); ``batch_size`` the rows in flight.
         With ``ids`` (below 2^63) item i is drawn by ``ids[i]`` instead of its row's number: by what it is, wherever it stands among
-        others. ``constraints`` are each item's own, in place of the codec's. With ``likelihood`` there is a further column,
+        others. ``constraints`` are each item's own, in place of the codec's; ``lengths`` say how many positions each is to have
+        before its end (``Tokens`` only). With ``likelihood`` there is a further column,
         ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way.
         """
         self.need("sample")
@@ -182,12 +184,13 @@ class Generator:
         noise, nats = Noise(seed).fold("sample"), dict[int, float]()
         if ids is not None and len(ids) != n:
             raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
-        bound = self._bound(n, constraints)
+        bound, ends = self._bound(n, constraints), self._ends(n, lengths)
         named = None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at
-            steer = Steer(guidance, temperature, top_p, steps, bound and [bound[i] for i in here.tolist()])
+            ruled = bound and [bound[i] for i in here.tolist()]
+            steer = Steer(guidance, temperature, top_p, steps, ruled, None if ends is None else ends[here])
             keys = noise.rows(rows if named is None else named[here])
             if kept is None and likelihood:
                 x, value = self.model.family.sample_scored(keys, context, steer)
@@ -261,8 +264,8 @@ class Generator:
         **knobs: Any,
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew: rows ``first``
-        and those that follow. ``lengths`` say how many positions each is to have before its end (``Tokens`` only; without, what
-        is kept leaves that open); ``constraints`` are each item's own, in place of the codec's."""
+        and those that follow. ``lengths`` say how many positions each is to have before its end (``Tokens`` only; kept cells leave
+        it open); ``constraints`` are each item's own, in place of the codec's."""
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -270,15 +273,13 @@ class Generator:
         if keep.shape != x.shape:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
-        ends = None if lengths is None else torch.tensor(list(lengths), dtype=torch.int64)
-        if ends is not None and not (isinstance(self.codec.space, Tokens) and len(ends) == len(x)):
-            raise HeadwaterError(f"lengths: expected one for each of {len(x)} items of tokens; got {len(ends)}")
-        noise, bound = Noise(seed).fold("infill"), self._bound(len(x), constraints)
+        noise, bound, ends = Noise(seed).fold("infill"), self._bound(len(x), constraints), self._ends(len(x), lengths)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at
-            kept = Kept(x[here].to(self.device), keep[here].to(self.device), None if ends is None else ends[here].to(self.device))
-            steer = Steer(guidance, temperature, steps=steps, constraints=bound and [bound[i] for i in here.tolist()])
+            kept = Kept(x[here].to(self.device), keep[here].to(self.device))
+            ruled = bound and [bound[i] for i in here.tolist()]
+            steer = Steer(guidance, temperature, steps=steps, constraints=ruled, lengths=None if ends is None else ends[here])
             return self.model.family.infill(kept, noise.rows(rows), context, steer)
 
         rows = range(first, first + len(x))
@@ -466,6 +467,17 @@ class Generator:
         if not arrays:
             raise HeadwaterError("no items given")
         return torch.from_numpy(np.stack(arrays))
+
+    def _ends(self, n: int, lengths: Sequence[int] | None) -> Tensor | None:
+        """Where items are to end. Raises :class:`HeadwaterError` where that means nothing."""
+        if lengths is None:
+            return None
+        space, ends = self.codec.space, torch.tensor(list(lengths), dtype=torch.int64)
+        if not isinstance(space, Tokens):
+            raise HeadwaterError(f"lengths: items of {self.name} are no sequences")
+        if len(ends) != n or not bool(((ends >= 0) & (ends <= space.length)).all()):
+            raise HeadwaterError(f"lengths: expected {n} numbers from 0 to {space.length}; got {list(lengths)[:5]}")
+        return ends
 
     def _bound(self, n: int, constraints: Sequence[Constraint | None] | None) -> Sequence[Constraint | None] | None:
         """The constraint of each of ``n`` items: its own, or the codec's."""

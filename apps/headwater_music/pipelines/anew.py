@@ -270,8 +270,9 @@ def fitted(made: Phrase, like: Phrase) -> tuple[Phrase, int | None]:
 
 
 def likelihoods(model: Generator, drafts: Sequence[Draft], wish: Wish, seed: int) -> list[tuple[float, str] | None]:
-    """The log-likelihood in nats of what each draft shows, given the wish, and its kind; None for a model that cannot tell."""
-    if "score" not in model.verbs:
+    """The log-likelihood in nats of what each draft shows, given the wish, and its kind; None for a model that cannot tell exactly:
+    bounds cost as much as the music itself."""
+    if not model.verbs.get("score", "").startswith("exact"):
         return [None] * len(drafts)
     found = model.score([d.seen for d in drafts], seed=seed, wishes=[wish] * len(drafts))
     return [(float(value), found.kind) for value in found.value]

@@ -47,7 +47,7 @@ class Asking:
 class Scored(Asking):
     """Those of tasks whose results a model can be asked about as one."""
 
-    likelihood: Annotated[bool, Knob("how likely the model finds each result, where it can tell")] = True
+    likelihood: Annotated[bool, Knob("how likely the model finds each result, where it can tell exactly")] = True
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Generate(Pipeline[Wanted]):
             seed, n = noise.fold(self.name, order.row).number(), options.draws * options.tries
             made = model.sample(
                 n, seed=seed, wishes=[order.seen.wish] * n, temperature=options.boldness,
-                constraints=bound(model, [order], n, options),
+                constraints=bound(model, [order], n, options), lengths=[order.piece.phrase.frames] * n,
             )  # fmt: skip
             drafts = [in_key(order, drafted(order.piece.phrase, order.keep, order.seen, phrase)) for phrase in made]
             yield from choose(model, order, drafts, task=self.name, options=options, seed=seed)

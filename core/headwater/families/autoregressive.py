@@ -233,9 +233,10 @@ class Autoregressive(Family):
         added = self._start(copies * rows, length, read, shown)
         # Kept cells hold where they are tokens of the item; a kept cell still to come forbids the end, and so does a length.
         pending = None if kept is None else (kept.mask & (kept.values != 0)).any(dim=-1).flip(1).cumsum(1).flip(1) > 0
-        ends = None if kept is None or kept.lengths is None else kept.lengths.to(device)
-        if pending is not None and ends is not None:
-            pending = pending | (torch.arange(length, device=device) < ends[:, None])
+        ends = None if steer.lengths is None else steer.lengths.to(device)
+        if ends is not None:
+            before_end = torch.arange(length, device=device) < ends[:, None]
+            pending = before_end if pending is None else pending | before_end
         walks = [Walk(c) for c in steer.constraints or ()]
         if kept is not None and steer.constraints is not None:
             check_beginnings(kept, steer.constraints)

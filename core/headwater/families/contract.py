@@ -29,23 +29,23 @@ Kind = Literal["causal", "bidirectional", "field", "reader", "writer"]
 class Steer:
     """How to draw. ``guidance`` w mixes w·conditional + (1-w)·unconditional (1 is plain; Ho and Salimans, 2022,
     https://arxiv.org/abs/2207.12598); ``temperature`` divides logits; ``top_p`` keeps the smallest set of tokens of that mass;
-    ``steps`` is the number of solver steps (None: the family's own); ``constraints`` one a row, or None."""
+    ``steps`` is the number of solver steps (None: the family's own); ``constraints`` one a row, or None; ``lengths`` (rows,), of
+    ``Tokens``, how many positions each item is to have before its end (None: as many as it likes)."""
 
     guidance: float = 1.0
     temperature: float = 1.0
     top_p: float = 1.0
     steps: int | None = None
     constraints: Sequence[Constraint | None] | None = None
+    lengths: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What infilling must not touch: ``values`` of the space's shape and a bool ``mask``, True where kept; both with rows first. Of
-    ``Tokens``, ``lengths`` (rows,) may say how many positions each item is to have before its end, which kept cells leave open."""
+    """What infilling must not touch: ``values`` of the space's shape and a bool ``mask``, True where kept; both with rows first."""
 
     values: Tensor
     mask: Tensor
-    lengths: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class Latent(Family):
     ask for nothing. It has the players of its prior, and these verbs: ``sample``; ``vary``, the prior's or a turn towards noise;
     ``score`` where the prior has one.
 
-    Over the latent the prior is steered by guidance, temperature and steps; the decoder by temperature, top_p and constraints.
+    Over the latent the prior is steered by guidance, temperature and steps; the decoder by temperature, top_p, constraints and
+    lengths.
     """
 
     name = "latent"
@@ -178,4 +179,4 @@ class Latent(Family):
 
 def _inner(steer: Steer) -> Steer:
     """What of it means something over a latent."""
-    return replace(steer, top_p=1.0, constraints=None)
+    return replace(steer, top_p=1.0, constraints=None, lengths=None)

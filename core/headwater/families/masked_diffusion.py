@@ -251,7 +251,7 @@ class MaskedDiffusion(Family):
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Raises ``ValueError`` for kept cells that no item, or no item that the constraint accepts, has."""
         steer = self._laid_out(steer)
-        possible = self._possible_lengths(kept, self._rules(steer, kept.values.device))
+        possible = self._possible_lengths(kept, self._rules(steer, kept.values.device), steer.lengths)
         logits = self.lengths(len(noise), context)
         if steer.guidance != 1.0 and context.null is not None:
             logits = _guided(logits, self.lengths(len(noise), context.null), steer.guidance)
@@ -289,16 +289,16 @@ class MaskedDiffusion(Family):
                 bound.setdefault(id(constraint), (constraint, []))[1].append(row)
         return [(torch.tensor(rows, device=device), Completions(rule, device)) for rule, rows in bound.values()]
 
-    def _possible_lengths(self, kept: Kept, rules: list[tuple[Tensor, Completions]]) -> Tensor:
-        """(rows, length + 1): beyond the last kept token, up to the first kept end, and such that a constraint can be met."""
+    def _possible_lengths(self, kept: Kept, rules: list[tuple[Tensor, Completions]], told: Tensor | None = None) -> Tensor:
+        """(rows, length + 1): beyond the last kept token, up to the first kept end, so that a constraint can be met; and as told."""
         positions = torch.arange(1, self.tokens.length + 1, device=kept.mask.device)
         least = (positions * (kept.mask & (kept.values != 0)).any(dim=2)).amax(dim=1, keepdim=True)
         ends = (kept.mask & (kept.values == 0)).all(dim=2)
         most = torch.where(ends, positions - 1, self.tokens.length).amin(dim=1, keepdim=True)
         lengths = torch.arange(self.tokens.length + 1, device=kept.mask.device)
         out = (least <= lengths) & (lengths <= most)
-        if kept.lengths is not None:
-            out &= lengths == kept.lengths[:, None].to(lengths.device)
+        if told is not None:
+            out &= lengths == told[:, None].to(lengths.device)
         for rows, completions in rules:
             values, mask = kept.values[rows, ..., None], kept.mask[rows, ..., None]
             any_kept = bool(mask.any())  # where nothing is kept, all rows are alike
