@@ -171,7 +171,8 @@ def rnnlg(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, A
 
 def copy(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Asks of our own grammar's held-out texts, unconstrained: placeholders missed or added, and how alike the texts are."""
-    held_out = random.Random(0).sample(list(data.grammar_items("valid")), min(options.n, 1_000))
+    every = list(data.grammar_items("valid"))
+    held_out = random.Random(0).sample(every, min(options.n, 1_000, len(every)))
     known = {item.text for item in data.grammar_items("train")}
     yield {**variety([item.text for item in held_out]), "texts": "held out", "of them in train %": 0.0}
     wishes = [asks.wish(item.ask, asks.describe(item).room) for item in held_out]

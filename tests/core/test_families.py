@@ -159,6 +159,22 @@ def test_samples_come_with_their_likelihood(case: str) -> None:
         torch.testing.assert_close(value, found.value, rtol=1e-4, atol=1e-3)
 
 
+@every_sampling_case
+def test_items_of_tokens_are_as_long_as_told(case: str) -> None:
+    domain, _, made = opened(case)
+    asked = [0, 1, 3, made.codec.space.shape[0]] * 2
+    if not isinstance(made.codec.space, Tokens):
+        with pytest.raises(HeadwaterError, match=r"lengths: items of .* are no sequences"):
+            made.sample(8, lengths=asked)
+        return
+    context = made.model.conditioner.with_null(made.model.conditions([domain.Wish()] * 8))
+    with torch.no_grad():
+        x = made.model.family.sample(Noise(0).rows(range(8)), context, Steer(lengths=torch.tensor(asked)))
+    assert (x != 0).any(dim=2).sum(dim=1).tolist() == asked
+    with pytest.raises(HeadwaterError, match="lengths: expected 8 numbers from 0 to"):
+        made.sample(8, lengths=[-1] * 8)
+
+
 @every_case
 def test_a_saved_model_is_the_same_model(case: str, tmp_path: Path) -> None:
     domain, recipe, made = opened(case)

@@ -33,6 +33,13 @@ class Asking:
     loop: Annotated[bool, Knob("to be looped: MIDI with loop markers, WAV exactly as long as the bars")] = False
     soundfont: Annotated[bool, Knob("WAV by the soundfont that `headwater data get timgm6mb` fetches")] = False
 
+    def check(self) -> None:
+        """Raises :class:`HeadwaterError` for what cannot be written, before anything is made."""
+        from headwater_music.files import sound
+
+        if "wav" in self.kinds and self.soundfont and sound.soundfont() is None:
+            raise HeadwaterError("--soundfont: none is here; fetch one with `headwater data get timgm6mb`, or leave the flag out")
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """The files asked for. Raises :class:`HeadwaterError` for one that there is not."""
@@ -71,7 +78,11 @@ def sources(path: Path, options: Asking, voices: int | None = None, track: str |
     """The pieces of a file or of the music files in a folder, by name."""
     from headwater_music import files
 
-    options.kinds  # noqa: B018  a word that is no kind of file is said before anything is made
+    options.check()
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     for file in found:
-        yield Source(file.name, files.read(file, voices=voices, track=track))
+        try:
+            yield Source(file.name, files.read(file, voices=voices, track=track))
+        except HeadwaterError as error:
+            more = "; move it away, or run a batch job, which sets such a file aside" if len(found) > 1 else ""
+            raise HeadwaterError(f"{error}{more}") from None

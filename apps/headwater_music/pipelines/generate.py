@@ -64,7 +64,7 @@ class Generate(Pipeline[Wanted]):
     Options, verbs, model, together = GenerateOptions, ("sample",), "autoregressive", TOGETHER
 
     def read(self, source: Path, options: GenerateOptions) -> Iterator[Wanted]:
-        options.kinds  # noqa: B018  said before anything is made
+        options.check()
         given = {f.name: getattr(options, f.name) for f in fields(Brief)}
         for name, count, values in lines(source):
             try:

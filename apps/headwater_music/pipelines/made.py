@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.domain import Result
-from headwater.errors import HeadwaterError
 from headwater_music import memory, rules
 from headwater_music.codecs import LENGTH
 from headwater_music.files import Piece, midi, notation
@@ -80,11 +79,7 @@ class Made(Result):
     def _font(self) -> Path | None:
         from headwater_music.files import sound
 
-        if not self.options.soundfont:
-            return None
-        if (font := sound.soundfont()) is None:
-            raise HeadwaterError("--soundfont: none is here; fetch one with `headwater data get timgm6mb`, or leave the flag out")
-        return font
+        return sound.soundfont() if self.options.soundfont else None
 
     # --- the card -----------------------------------------------------------------------------------------------------
 

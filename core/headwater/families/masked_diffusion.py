@@ -290,7 +290,7 @@ class MaskedDiffusion(Family):
         return [(torch.tensor(rows, device=device), Completions(rule, device)) for rule, rows in bound.values()]
 
     def _possible_lengths(self, kept: Kept, rules: list[tuple[Tensor, Completions]], told: Tensor | None = None) -> Tensor:
-        """(rows, length + 1): beyond the last kept token, up to the first kept end, so that a constraint can be met; and as told."""
+        """(rows, length + 1): beyond the last kept token, up to the first kept end, for which a constraint can be met, as told."""
         positions = torch.arange(1, self.tokens.length + 1, device=kept.mask.device)
         least = (positions * (kept.mask & (kept.values != 0)).any(dim=2)).amax(dim=1, keepdim=True)
         ends = (kept.mask & (kept.values == 0)).all(dim=2)
