@@ -111,7 +111,11 @@ def written(
 def states(codec: Words, copy: asks.Copy) -> bool:
     """Whether the tokens of a text say each fact of its ask as often as asked, and no other."""
     needs, times = needs_of(codec, copy.ask), Counter[int]()
-    for token in codec.encode(copy)[:, 0]:
+    try:
+        tokens = codec.encode(copy)[:, 0]
+    except ValueError:  # words that it spelled, which are too many
+        return False
+    for token in tokens:
         group = int(needs.group[token])
         if group == len(needs.gives):
             return False
