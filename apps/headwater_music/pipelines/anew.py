@@ -62,9 +62,10 @@ def grid(model: Generator, name: str, piece: Piece) -> Grid16:
         )
     voices, wanted = piece.phrase.voices, codec.space.streams
     if voices != wanted:
-        one = "choose one part with --track" if wanted == 1 else "a single melody is continued by --model melody"
+        one = "`continue` can go on with one part (--track)" if wanted == 1 else "a single melody is continued by --model melody"
         raise HeadwaterError(
-            f"{name}: {model.name} writes {wanted} voice{'s' * (wanted > 1)}, the piece has {voices}: {one}, or name another model"
+            f"{name}: {model.name} writes {wanted} voice{'s' * (wanted > 1)}; here it takes {voices}: name another model"
+            f"; {one}"
         )
     return codec
 

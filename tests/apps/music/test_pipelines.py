@@ -163,9 +163,9 @@ def test_a_model_that_cannot_is_named(models: dict[str, Generator]) -> None:
     tune = Source("tune.mid", Piece(melody(0, 16)))
     with pytest.raises(HeadwaterError, match="repeated notes"):
         run(Harmonise(), models["jsb_autoregressive"], tune, HarmoniseOptions(**PLAIN))
-    with pytest.raises(HeadwaterError, match="writes 4 voices, the piece has 1"):
+    with pytest.raises(HeadwaterError, match="writes 4 voices; here it takes 1"):
         run(Continue(), models["autoregressive"], tune, ContinueOptions(**PLAIN))
-    with pytest.raises(HeadwaterError, match="writes 1 voice, the piece has 4"):
+    with pytest.raises(HeadwaterError, match="writes 1 voice; here it takes 4"):
         run(Continue(), models["melody"], Source("c.mid", Piece(sample()[0])), ContinueOptions(**PLAIN))
 
 
