@@ -64,8 +64,7 @@ def grid(model: Generator, name: str, piece: Piece) -> Grid16:
     if voices != wanted:
         one = "`continue` can go on with one part (--track)" if wanted == 1 else "a single melody is continued by --model melody"
         raise HeadwaterError(
-            f"{name}: {model.name} writes {wanted} voice{'s' * (wanted > 1)}; here it takes {voices}: name another model"
-            f"; {one}"
+            f"{name}: {model.name} writes {wanted} voice{'s' * (wanted > 1)}; here it takes {voices}: name another model; {one}"
         )
     return codec
 
