@@ -42,7 +42,7 @@ from headwater_marketing.plan import Plan, Policy
 from headwater_marketing.records import REFUSALS, Record
 from headwater_marketing.reviews import Pair
 from headwater_marketing.validator import admit, judge
-from headwater_marketing.writing import UNLIKELY
+from headwater_marketing.writing import unlikely
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -78,7 +78,7 @@ def written(
 
     texts, best, again = [""] * len(pairs), [-math.inf] * len(pairs), 0
     left = [i for i in range(len(pairs)) if i not in refused]
-    exact = model.verbs.get("score", "").startswith("exact")
+    exact = model.exact
     for attempt in range(1 if decoding == "free" else RETRIES):
         again += len(left) if attempt else 0
         made = model.sample(
@@ -97,7 +97,7 @@ def written(
                 texts[i] = asks.named(copy.text, pairs[i].ask)
             if score > best[i] and right(i, copy):
                 texts[i], best[i] = asks.named(copy.text, pairs[i].ask), score
-                if -score <= UNLIKELY[0] + UNLIKELY[1] * len(model.codec.pieces(copy.text)):  # type: ignore[attr-defined]
+                if not unlikely(score, len(model.codec.pieces(copy.text))):  # type: ignore[attr-defined]
                     good.add(i)
         left = [i for i in left if i not in good]
         if not left:

@@ -128,7 +128,7 @@ class Author:
         log-likelihood, where the model can tell it exactly: a bound of one text is too noisy to judge by."""
         order = sorted(range(len(lines)), key=lambda i: len(lines[i][1].text))  # texts of a tile end together, or nearly
         by_length = [lines[i] for i in order]
-        exact = self.model.verbs.get("score", "").startswith("exact")
+        exact = self.model.exact
         made = self.model.sample(
             len(lines),
             seed=self.seed,
@@ -150,7 +150,7 @@ class Author:
         forgotten were forced in at the end, right and out of place."""
         return [
             f"unlikely: {-line.score:.0f} nats for {size} words"
-            if line.score is not None and -line.score > UNLIKELY[0] + UNLIKELY[1] * (size := self._size(text, line))
+            if line.score is not None and unlikely(line.score, size := self._size(text, line))
             else None
             for (_, line), text in zip(lines, texts, strict=True)
         ]
@@ -171,6 +171,11 @@ class Author:
 
     def _wish(self, line: Line) -> asks.Wish:
         return asks.wish(line.ask, min(asks.own_length(line.text), 1000))
+
+
+def unlikely(score: float, size: int) -> bool:
+    """Whether a text of so many tokens is better drawn again, by its log-likelihood in nats."""
+    return -score > UNLIKELY[0] + UNLIKELY[1] * size
 
 
 def identity(draft: Draft, line: Line, attempt: int) -> int:

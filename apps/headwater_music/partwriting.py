@@ -76,17 +76,10 @@ class NoParallels:
         return True
 
 
-def parallels(phrase: Phrase) -> int:
-    """How many fifths and octaves move in parallel."""
-    found = rules.report(phrase)
-    return len(found.fifths) + len(found.octaves)
-
-
 def loosened(phrase: Phrase, keep: Array, noise: Noise) -> Array:
     """(frames, voices) which cells of a phrase to keep when its parallels are written again: all but the notes around each of them
     in one of its two voices, the lower or the upper by chance, as far as ``keep`` lets them change."""
-    found, loose = rules.report(phrase), np.zeros(phrase.pitch.shape, np.bool_)
-    faults = sorted(found.fifths + found.octaves)
+    faults, loose = rules.report(phrase).parallels, np.zeros(phrase.pitch.shape, np.bool_)
     for (frame, *pair), chance in zip(faults, noise.uniform(max(1, len(faults)))[0].tolist(), strict=False):
         free = [v for v in pair if not keep[frame - 1 : frame + 1, v].all()]
         if free:

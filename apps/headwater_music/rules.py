@@ -35,6 +35,11 @@ class Report:
     cadence: str
     final_tonic: bool
 
+    @property
+    def parallels(self) -> tuple[tuple[int, int, int], ...]:
+        """Fifths and octaves together, in order."""
+        return tuple(sorted(self.fifths + self.octaves))
+
     def record(self) -> dict[str, float | int | str | bool]:
         """Plain columns; shares of frames and beats, parallels as counts."""
         frames, beats = max(1, self.frames), max(1, self.beats)

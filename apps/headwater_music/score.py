@@ -23,6 +23,15 @@ TONICS = {
 KEYS = tuple(f"{tonic} {mode}" for mode in MODES for tonic in TONICS[mode])
 
 
+def key_name(tonic: int, mode: str) -> str:
+    """The one of :data:`KEYS` with this tonic, whatever its octave.
+
+    >>> key_name(15, "major")
+    'Eb major'
+    """
+    return f"{TONICS[mode][tonic % 12]} {mode}"
+
+
 def key_named(name: str) -> tuple[int, str]:
     """Tonic and mode of one of :data:`KEYS`.
 
@@ -137,7 +146,7 @@ class Phrase:
     @property
     def key(self) -> str:
         """The key in words, one of :data:`KEYS`: "F# minor"."""
-        return f"{TONICS[self.mode][self.tonic]} {self.mode}"
+        return key_name(self.tonic, self.mode)
 
     @property
     def sharps(self) -> int:

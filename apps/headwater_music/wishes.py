@@ -11,7 +11,7 @@ from headwater.domain import Array
 from headwater.knobs import Given, Knob
 from headwater_music import harmony
 from headwater_music.codecs import LENGTH
-from headwater_music.score import TONICS, Phrase
+from headwater_music.score import Phrase, key_name
 
 Key = Literal[
     "C major", "Db major", "D major", "Eb major", "E major", "F major", "F# major", "G major", "Ab major", "A major", "Bb major",
@@ -44,7 +44,7 @@ def describe(phrase: Phrase) -> Wish:
     tonic, mode = harmony.estimate_key(phrase)
     density = 4.0 * float(phrase.onset.sum()) / (phrase.frames * phrase.voices)
     cadence = harmony.cadence(phrase, tonic)
-    return Wish(key=f"{TONICS[mode][tonic]} {mode}", density=density, cadence=cadence)  # type: ignore[arg-type]
+    return Wish(key=key_name(tonic, mode), density=density, cadence=cadence)  # type: ignore[arg-type]
 
 
 def given(name: str, phrase: Phrase) -> Wish:

@@ -78,6 +78,11 @@ class Generator:
         return self.model.family.verbs
 
     @property
+    def exact(self) -> bool:
+        """Whether :meth:`score` tells the likelihood itself, no bound or estimate of it."""
+        return self.verbs.get("score", "").startswith("exact")
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
@@ -192,7 +197,7 @@ class Generator:
             ruled = bound and [bound[i] for i in here.tolist()]
             steer = Steer(guidance, temperature, top_p, steps, ruled, None if ends is None else ends[here])
             keys = noise.rows(rows if named is None else named[here])
-            if kept is None and likelihood:
+            if likelihood:
                 x, value = self.model.family.sample_scored(keys, context, steer)
                 nats.update(zip(rows.tolist(), value.tolist(), strict=True))
                 return x

@@ -39,7 +39,8 @@ def found(path: Path) -> Found:
         raise HeadwaterError(f"{path}: corrupt: it cannot be read as ABC") from None
 
 
-#: A field in the middle of a line of music.
+#: A line that is a field and no music; a field in the middle of a line of music.
+FIELD = re.compile(r"[A-Za-z+]:")
 INLINE = re.compile(r"\[([A-Za-z]):([^\]\n]*)\]")
 #: Of music: chord symbols and remarks, decorations by name and by letter, spacers. None has a length.
 SILENT = re.compile(r'"[^"\n]*"|![^!\n]*!|\+[A-Za-z.]+\+|y\d*|[H-Wh-w.~]')
@@ -62,7 +63,7 @@ def plainly(text: str) -> str:
     lines, metre, unit = ["%abc-2.1"], Fraction(1), Fraction(0)
     for written in text.splitlines():
         line = written.split("%", 1)[0].rstrip()
-        parts = [line] if re.match(r"[A-Za-z+]:", line) else [part for part in INLINE.sub(r"\n\1:\2\n", line).split("\n") if part]
+        parts = [line] if FIELD.match(line) else [part for part in INLINE.sub(r"\n\1:\2\n", line).split("\n") if part]
         for part in parts:
             name, value = part[:2], part[2:].strip()
             if name == "M:":
@@ -71,7 +72,7 @@ def plainly(text: str) -> str:
                 unit = Fraction(value)
             elif name == "K:" and not any(told[:2] in ("L:", "M:") for told in lines):
                 lines.append("L:1/8")  # what the standard says, and music21 asks for
-            elif not re.match(r"[A-Za-z+]:", part):
+            elif not FIELD.match(part):
                 bar = metre / (unit or Fraction(1, 16 if metre < Fraction(3, 4) else 8))
                 part = SILENT.sub("", part).replace("x", "z").replace("X", "Z")
                 part = re.sub(r"Z(\d*)", lambda rest, bar=bar: f"z{bar * int(rest[1] or 1)}", part)  # type: ignore[misc]
@@ -153,11 +154,9 @@ class _Tune:
                 continue
             midi = pitch.Pitch(one.pitchName).midi + self.shift.get(self.voice, self.shift.get("", 0))
             before = part.notes[-1] if part.notes else None
-            same = before is not None and (
-                before.pitch == midi or (not re.match(r"[\^_=]", one.src) and abs(before.pitch - midi) < 2)
-            )
+            apart = 1 if re.match(r"[\^_=]", one.src) else 2  # a tied note keeps its accidental behind the bar line
             joined = self.tied.get(self.voice) and before and before.start + before.length == start
-            if same and joined and before:  # a tied note keeps its accidental behind the bar line
+            if joined and before and abs(before.pitch - midi) < apart:
                 part.notes[-1] = before._replace(length=before.length + length)
             else:
                 part.notes.append(Sound(start, length, midi))

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from headwater.errors import HeadwaterError, PromiseBroken
+from headwater_music import rules
 from headwater_music.codecs import HIGHEST, LOWEST, Grid16
 from headwater_music.files.piece import Piece, bar_at, sixteenths
 from headwater_music.files.spelling import name as note_name
-from headwater_music.partwriting import NoParallels, loosened, parallels
+from headwater_music.partwriting import NoParallels, loosened
 from headwater_music.pipelines.asking import Drawing
 from headwater_music.rules import RANGES
-from headwater_music.score import TONICS, VOICES, Array, Phrase
+from headwater_music.score import VOICES, Array, Phrase, key_name, key_named
 from headwater_music.wishes import BEATS, Wish
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ def view(model: Generator, source: tuple[str, Piece], keep: Array, *, fermatas: 
     model.wish(**asked)  # complains of what was asked for and never trained
     key = asked.pop("key", phrase.key if (phrase.pitch[keep] > 0).any() else None)
     if key is not None and "key" in known:
-        tonic, mode = key.split()
-        asked["key"] = f"{TONICS[mode][(TONICS[mode].index(tonic) + shift) % 12]} {mode}"
+        tonic, mode = key_named(key)
+        asked["key"] = key_name(tonic + shift, mode)
     asked["beat"] = along(beats(piece)[low:high], length)
     if fermatas and phrase.fermata.any():
         asked["fermata"] = along(phrase.fermata[low:high].astype(np.int64), length)
@@ -221,7 +222,7 @@ def mended(model: Generator, order: Order, drafts: Sequence[Draft], noise: Noise
             steps=STEPS if family.stepped else None, wishes=[order.seen.wish] * len(drafts),
         )  # fmt: skip
         for i, phrase in enumerate(made):
-            if parallels(phrase) <= parallels(drafts[i].seen):
+            if len(rules.report(phrase).parallels) <= len(rules.report(drafts[i].seen).parallels):
                 drafts[i] = drafted(order.piece.phrase, order.keep, order.seen, phrase)
     return drafts
 
@@ -272,7 +273,7 @@ def fitted(made: Phrase, like: Phrase) -> tuple[Phrase, int | None]:
 def likelihoods(model: Generator, drafts: Sequence[Draft], wish: Wish, seed: int) -> list[tuple[float, str] | None]:
     """The log-likelihood in nats of what each draft shows, given the wish, and its kind; None for a model that cannot tell exactly:
     bounds cost as much as the music itself."""
-    if not model.verbs.get("score", "").startswith("exact"):
+    if not model.exact:
         return [None] * len(drafts)
     found = model.score([d.seen for d in drafts], seed=seed, wishes=[wish] * len(drafts))
     return [(float(value), found.kind) for value in found.value]

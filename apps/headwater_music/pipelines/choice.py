@@ -10,7 +10,7 @@ import numpy as np
 from headwater_music import harmony, memory, rules
 from headwater_music.files.piece import Bar, Piece
 from headwater_music.pipelines.anew import Draft
-from headwater_music.score import TONICS, VOICES, Array, Phrase
+from headwater_music.score import VOICES, Array, Phrase, key_name
 from headwater_music.wishes import Wish
 
 
@@ -23,14 +23,13 @@ def points(phrase: Phrase, wish: Wish) -> float:
     other_cadence = wish.cadence is not None and wish.cadence != found.cadence
     astray = not found.final_tonic and wish.cadence in (None, "authentic", "plagal")
     return (
-        len(found.fifths) + len(found.octaves) + 0.5 * (found.beats - found.chordal)
+        len(found.parallels) + 0.5 * (found.beats - found.chordal)
         + 0.25 * (found.crossed + found.outside) + 0.1 * found.wide + 3.0 * (astray + other_key + other_cadence)
     )  # fmt: skip
 
 
 def _key(phrase: Phrase) -> str:
-    tonic, mode = harmony.estimate_key(phrase)
-    return f"{TONICS[mode][tonic]} {mode}"
+    return key_name(*harmony.estimate_key(phrase))
 
 
 def best(drafts: Sequence[Draft], wish: Wish) -> int:

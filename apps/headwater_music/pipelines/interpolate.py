@@ -73,9 +73,8 @@ def passages(piece: Piece, name: str, most: int, options: InterpolateOptions) ->
     length = most // bar * bar
     if not length:
         raise HeadwaterError(f"{name}: a bar of {piece.phrase.metre} is longer than the {most} sixteenths that the model holds")
-    every = {b.start: b for b in piece.bars}
     whole = {b.start for b in piece.bars if b.stop - b.start == bar and b.metre == piece.phrase.metre}
-    starts = {n: start for start, (_, _, n, _) in every.items() if whole.issuperset(range(start, start + length, bar))}
+    starts = {b.number: b.start for b in piece.bars if whole.issuperset(range(b.start, b.start + length, bar))}
     if len(starts) < 2:
         raise HeadwaterError(f"{name}: too short to hold two passages of {length // bar} bars to lead from and to")
     chosen = (options.first_bar or min(starts), options.last_bar or max(starts))

@@ -20,7 +20,7 @@ from headwater_music import Music, rules
 from headwater_music.codecs import LENGTH
 from headwater_music.data import sample
 from headwater_music.files import Piece, midi, notation, read
-from headwater_music.partwriting import loosened, parallels
+from headwater_music.partwriting import loosened
 from headwater_music.pipelines import choice
 from headwater_music.pipelines.anew import Draft, Order, beats, remake, view, whole_notes
 from headwater_music.pipelines.asking import Asking, Source
@@ -239,7 +239,7 @@ def test_parallels_are_written_again_where_no_rule_binds(models: dict[str, Gener
         ((_, alone),) = remake(model, orders[1:], 8, Noise(1), options)
         assert [d.phrase for d in drafts] == [d.phrase for d in alone]
         assert all((d.phrase.pitch == phrase.pitch)[keep].all() for d in drafts)
-        found[free] = sum(parallels(d.phrase) for d in drafts)
+        found[free] = sum(len(rules.report(d.phrase).parallels) for d in drafts)
     assert found[False] < 0.7 * found[True], found
 
 
@@ -248,7 +248,7 @@ def test_what_is_written_again_is_around_a_parallel() -> None:
     phrase, keep = chords((72, 64, 55, 48), (74, 66, 57, 50)), np.zeros((8, 4), np.bool_)
     keep[:, :3] = True
     loose = ~loosened(phrase, keep, Noise(0))
-    assert parallels(phrase) == 2 and loose[4, 3] and not (loose & keep).any()
+    assert len(rules.report(phrase).parallels) == 2 and loose[4, 3] and not (loose & keep).any()
     assert loosened(phrase, np.ones_like(keep), Noise(0)).all()  # nothing may change
 
 
