@@ -147,6 +147,29 @@ def test_both_estimates_of_the_bound_agree() -> None:
 
 
 @torch.no_grad()
+def test_some_streams_are_hidden_whole_in_training_only() -> None:
+    """And rows of them count as others: under a uniform law the loss is the streams' entropy either way."""
+    space = Tokens((3, 4, 5), 6, streams=3)
+    made, items = random_family(space, some_streams=0.5), torch.ones(64, 6, 3, dtype=torch.long)
+    seen: list[Tensor] = []
+    logits = made.logits
+
+    def spy(x: Tensor, shown: Tensor, lengths: Tensor, context: Context) -> Tensor:
+        seen.append(shown)
+        return torch.where((found := logits(x, shown, lengths, context)).isinf(), found, 0.0)
+
+    made.logits = spy  # type: ignore[method-assign]
+    keys, lengths = Noise(0).rows(range(64)), torch.full((64,), 6)
+    for learning in (False, True):
+        made.head.train(learning)
+        loss = made.loss("", items, NOTHING, keys) * made.weight(items, keys)
+        entropy = float(loss + made._length_log_prob(lengths, NOTHING).sum()) / (64 * 6)
+        assert entropy == pytest.approx(math.log(3 * 4 * 5), rel=0.1)
+    whole = [float(shown.all(dim=1).any(dim=1).double().mean()) for shown in seen]
+    assert whole[0] < 0.35 and whole[1] > 0.5, whole
+
+
+@torch.no_grad()
 def test_what_stands_behind_an_item_does_not_move_it() -> None:
     space = Tokens((4, 3), 40, streams=2)
     made, x = random_family(space), torch.zeros(3, 40, 2, dtype=torch.long)
@@ -297,7 +320,15 @@ def test_rows_are_computed_in_groups_of_one_shape() -> None:
     assert list(groups(torch.tensor([9, 9, 9]), 9)) == [(9, [0, 1, 2])]
 
 
-@pytest.mark.parametrize(("option", "why"), [({"order": "best"}, "order"), ({"steps": 0}, "steps"), ({"draws": 1}, "draws")])
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ({"order": "best"}, "order"),
+        ({"steps": 0}, "steps"),
+        ({"draws": 1}, "draws"),
+        ({"some_streams": 0.5}, "several streams"),
+    ],
+)
 def test_bad_options_are_named(words: Any, option: dict[str, Any], why: str) -> None:
     with pytest.raises(HeadwaterError, match=f"^recipe for masked_diffusion: .*{why}"):
         toys.generator(words, toys.recipe("words", "transformer", family="masked_diffusion", options=option))

@@ -82,8 +82,9 @@ class MaskedDiffusion(Family):
     has, without weighing their mass.
 
     Args: ``space`` a :class:`Tokens`; ``network`` a bidirectional network; ``pooled``, ``cells``, ``sequence`` the widths of the
-    context; ``draws`` how many network calls ``score`` spends on an item. Raises ``ValueError`` for an unknown order or numbers
-    below 1.
+    context; ``draws`` how many network calls ``score`` spends on an item; ``some_streams`` the share of rows that, in training,
+    have cells of only some streams hidden, the others whole, which cells hidden among all streams hardly ever leave: for models
+    whose streams are filled in one for another. Raises ``ValueError`` for an unknown order or numbers out of range.
     """
 
     name = "masked_diffusion"
@@ -99,13 +100,16 @@ class MaskedDiffusion(Family):
         steps: int | None = None,
         order: str = "random",
         draws: int = 32,
+        some_streams: float = 0.0,
     ) -> None:
         super().__init__(space)
         if order not in ORDERS:
             raise ValueError(f"order: expected {' or '.join(ORDERS)}; got {order!r}")
         if draws < 2 or (steps is not None and steps < 1):
             raise ValueError(f"expected steps of at least 1 and draws of at least 2; got {steps} and {draws}")
-        self.tokens, self.steps, self.order, self.draws = space, steps, order, draws
+        if not 0 <= some_streams <= 1 or (some_streams and space.streams == 1):
+            raise ValueError(f"some_streams: expected a share of 0 to 1 of items of several streams; got {some_streams}")
+        self.tokens, self.steps, self.order, self.draws, self.some_streams = space, steps, order, draws, some_streams
         assert isinstance(network, BidirectionalNet)
         self.network, width = network, network.width
         self.embed = nn.ModuleList([nn.Embedding(v + 1, width) for v in space.vocabs])  # the last index means "hidden"
@@ -177,23 +181,34 @@ class MaskedDiffusion(Family):
     # --- likelihood -----------------------------------------------------------------------------------------------
 
     def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
-        """The negative bound in nats a token, ends included; the share of hidden cells is spread evenly over the batch."""
-        rows, lengths = len(batch), item_lengths(batch)
+        """The negative bound in nats a token, ends included; the share of hidden cells is spread evenly over the batch. In training,
+        rows with ``some_streams`` hidden count as much as others."""
+        rows, lengths, streams = len(batch), item_lengths(batch), self.tokens.streams
         offset = noise.fold("share").uniform(1)[:1, 0] + torch.arange(rows, device=noise.key.device) / rows
-        bound = self._bound(batch, lengths, (offset % 1).to(batch.device), context, noise.fold("hide"))
-        total = bound + self._length_log_prob(lengths, context)
+        hideable = torch.ones(rows, streams, dtype=torch.bool, device=batch.device)
+        if self.head.training and self.some_streams:
+            drawn = noise.fold("streams").uniform(streams + 2).to(batch.device)
+            some = drawn[:, 0] < self.some_streams
+            many = torch.where(some, 1 + (drawn[:, 1] * (streams - 1)).long(), streams)
+            hideable = drawn[:, 2:].argsort(dim=1).argsort(dim=1) < many[:, None]
+        bound = self._bound(batch, lengths, (offset % 1).to(batch.device), context, noise.fold("hide"), hideable)
+        total = bound * streams / hideable.sum(dim=1) + self._length_log_prob(lengths, context)
         return -total.sum() / (self.tokens.streams * lengths.sum() + rows)
 
     def weight(self, batch: Tensor, noise: Noise) -> Tensor:
         """The tokens that the loss is a mean over."""
         return self.tokens.streams * item_lengths(batch).sum() + len(batch)
 
-    def _bound(self, x: Tensor, lengths: Tensor, share: Tensor, context: Context, noise: Noise) -> Tensor:
-        """One draw of the bound on log p(x | L) for each row, ``share`` (rows,) in [0, 1) being where k falls among 1 … n."""
-        cells = lengths * self.tokens.streams
-        k = ((share * cells).long() + 1).minimum(cells)
+    def _bound(
+        self, x: Tensor, lengths: Tensor, share: Tensor, context: Context, noise: Noise, hideable: Tensor | None = None
+    ) -> Tensor:
+        """One draw of the bound on log p(x | L) for each row, ``share`` (rows,) in [0, 1) being where k falls among 1 … n; with
+        ``hideable`` (rows, streams), on that of those streams given the others."""
         inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None].expand(x.shape)
-        hidden = _ranks(noise.uniform(*x.shape[1:]).to(x.device), inside) < k[:, None, None]
+        among = inside if hideable is None else inside & hideable[:, None]
+        cells = among.sum(dim=(1, 2))
+        k = ((share * cells).long() + 1).minimum(cells)
+        hidden = _ranks(noise.uniform(*x.shape[1:]).to(x.device), among) < k[:, None, None]
         log_probs = self._log_probs(self.logits(x, ~hidden & inside, lengths, context), x, ~hidden & inside)
         found = log_probs.gather(-1, x[..., None])[..., 0]
         bound: Tensor = torch.where(hidden, found, 0.0).sum(dim=(1, 2)) * cells / k.clamp(min=1)
