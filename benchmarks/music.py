@@ -165,7 +165,7 @@ def written_again(model: Generator, made: Sequence[Phrase], asked: GenerateOptio
     out = []
     for i, phrase in enumerate(made):
         keep, seen = np.zeros(phrase.pitch.shape, np.bool_), View(0, phrase.frames, 0, phrase, model.wish())
-        draft = Draft(phrase, phrase, None)
+        draft = Draft(phrase, phrase)
         (draft,) = mended(model, Order(i, "", Piece(phrase), keep, seen, ""), [draft], Noise(seed).fold(i), asked)
         out.append(draft.phrase)
     return out

@@ -35,12 +35,10 @@ DOWN, UP = HIGHEST - 127, LOWEST - 1
 
 
 class Draft(NamedTuple):
-    """One candidate: the whole ``phrase``; ``seen``, the part that the model saw and made, in the model's key; and ``ended``, the
-    frame at which the model would have ended although more was asked for, or None."""
+    """One candidate: the whole ``phrase``; and ``seen``, the part that the model saw and made, in the model's key."""
 
     phrase: Phrase
     seen: Phrase
-    ended: int | None
 
 
 class View(NamedTuple):
@@ -241,8 +239,10 @@ def bound(model: Generator, orders: Sequence[Order], n: int, options: Drawing) -
 
 
 def drafted(source: Phrase, keep: Array, seen: View, made: Phrase) -> Draft:
-    """What a model made in a view, put back into the source. Raises :class:`PromiseBroken` where a kept cell is another."""
-    made, ended = fitted(made, seen.phrase)
+    """What a model made in a view, put back into the source. Raises :class:`PromiseBroken` where a kept cell is another, or the
+    length."""
+    if made.frames != seen.phrase.frames:
+        raise PromiseBroken(f"the model was asked for {seen.phrase.frames} sixteenths and made {made.frames}")
     here = keep[seen.low : seen.high]
     for got, given in ((made.pitch, seen.phrase.pitch), (made.onset, seen.phrase.onset)):
         if (got != given)[here].any():
@@ -259,15 +259,7 @@ def drafted(source: Phrase, keep: Array, seen: View, made: Phrase) -> Draft:
         lost = [note for note in source.notes(v) if keep[note.start, v] and note not in there]
         if lost:
             raise PromiseBroken(f"a note that was to be kept is not the same: {lost[0]} of voice {v + 1}")
-    return Draft(phrase, made, None if ended is None else seen.low + ended)
-
-
-def fitted(made: Phrase, like: Phrase) -> tuple[Phrase, int | None]:
-    """A model's phrase at the length and with the surroundings of another: cut, or with rests behind it; and where it ended, if
-    too early."""
-    short = max(0, like.frames - made.frames)
-    pitch, onset = (np.pad(a, ((0, short), (0, 0)))[: like.frames] for a in (made.pitch, made.onset))
-    return replace(like, pitch=pitch, onset=onset), made.frames if short else None
+    return Draft(phrase, replace(seen.phrase, pitch=made.pitch, onset=made.onset))
 
 
 def likelihoods(model: Generator, drafts: Sequence[Draft], wish: Wish, seed: int) -> list[tuple[float, str] | None]:

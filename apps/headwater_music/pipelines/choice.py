@@ -38,7 +38,7 @@ def best(drafts: Sequence[Draft], wish: Wish) -> int:
 
     def rank(i: int) -> tuple[bool, bool, float]:
         draft = drafts[i]
-        unusable = draft.ended is not None or rules.problem(draft.phrase) is not None
+        unusable = rules.problem(draft.phrase) is not None
         return unusable, memory.longest_copy(draft.seen).frames >= memory.LONG, points(draft.seen, wish)
 
     return 0 if len(drafts) == 1 else min(range(len(drafts)), key=rank)

@@ -14,7 +14,7 @@ from headwater.domain import Pipeline
 from headwater.errors import HeadwaterError, MissingVerb
 from headwater.knobs import Knob
 from headwater_music.files import Piece
-from headwater_music.pipelines.anew import Draft, Order, View, along, beats, fitted, grid, transposition
+from headwater_music.pipelines.anew import Draft, Order, View, along, beats, grid, transposition
 from headwater_music.pipelines.asking import EXAMPLES, SOURCE, Asking, Tries, sources
 from headwater_music.pipelines.asking import Source as Sheet
 from headwater_music.pipelines.made import Made, choose
@@ -101,9 +101,16 @@ def way(model: Generator, a: Phrase, b: Phrase, shift: int, options: Interpolate
     known = {f.name for f in model.model.conditioner.fields} & {"beat"}
     told: dict[str, Any] = {name: along(beats(Piece(a)), model.codec.space.shape[0]) for name in known}
     made = model.interpolate(start, goal, options.between + 2, seed=seed, temperature=options.boldness, **told)
-    steps = [fitted(phrase, start)[0] for phrase in made[1:-1]]
+    steps = [fitted(phrase, start) for phrase in made[1:-1]]
     seen = joined([start, *steps, goal])
-    return Draft(joined([a, *(p.transposed(-shift) for p in steps), b]), seen, None)
+    return Draft(joined([a, *(p.transposed(-shift) for p in steps), b]), seen)
+
+
+def fitted(made: Phrase, like: Phrase) -> Phrase:
+    """A phrase at the length and with the surroundings of another: cut, or with rests behind it."""
+    short = max(0, like.frames - made.frames)
+    pitch, onset = (np.pad(a, ((0, short), (0, 0)))[: like.frames] for a in (made.pitch, made.onset))
+    return replace(like, pitch=pitch, onset=onset)
 
 
 def joined(phrases: Sequence[Phrase]) -> Phrase:

@@ -14,7 +14,7 @@ from headwater.domain import Result
 from headwater_music import memory, rules
 from headwater_music.codecs import LENGTH
 from headwater_music.files import Piece, midi, notation
-from headwater_music.files.piece import bar_at, save
+from headwater_music.files.piece import save
 from headwater_music.pipelines.anew import Draft, Order, likelihoods, remake
 from headwater_music.pipelines.asking import Asking, Drawing, Scored
 from headwater_music.pipelines.choice import best
@@ -28,15 +28,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Told:
     """What there is to say about a result: the ``task``, the file it came from, and in a few words what was done; the first of its
-    candidates (``raw``) and how many there were; where the model ended too early; its likelihood; by how much the music was moved
-    for the model; and which cells are new."""
+    candidates (``raw``) and how many there were; its likelihood; by how much the music was moved for the model; and which cells are
+    new."""
 
     task: str
     source: str
     did: str
     raw: Phrase
     tries: int
-    ended: int | None
     likelihood: tuple[float, str] | None
     shift: int
     new: Array = field(repr=False)
@@ -130,8 +129,6 @@ class Made(Result):
         }  # fmt: skip
 
     def problem(self) -> str | None:
-        if self.told.ended is not None:
-            return f"the model ended in bar {bar_at(self.piece.bars, self.told.ended)}, before what was asked for"
         return rules.problem(self.piece.phrase)
 
 
@@ -158,5 +155,5 @@ def choose(model: Generator, order: Order, drafts: Sequence[Draft], *, task: str
     found = likelihoods(model, taken, order.seen.wish, seed) if asked else [None] * len(taken)
     for draw, (group, draft, likelihood) in enumerate(zip(groups, taken, found, strict=True)):
         raw, new = group[0].phrase, ~order.keep
-        told = Told(task, order.source, order.did, raw, options.tries, draft.ended, likelihood, order.seen.shift, new)
+        told = Told(task, order.source, order.did, raw, options.tries, likelihood, order.seen.shift, new)
         yield Made(row=order.row, draw=draw, piece=replace(order.piece, phrase=draft.phrase), told=told, options=options)

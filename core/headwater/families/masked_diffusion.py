@@ -181,8 +181,8 @@ class MaskedDiffusion(Family):
     # --- likelihood -----------------------------------------------------------------------------------------------
 
     def loss(self, player: str, batch: Tensor, context: Context, noise: Noise) -> Tensor:
-        """The negative bound in nats a token, ends included; the share of hidden cells is spread evenly over the batch. In training,
-        rows with ``some_streams`` hidden count as much as others."""
+        """The negative bound in nats a token, ends included; the share of hidden cells is spread evenly over the batch. While it
+        learns, rows with ``some_streams`` hidden count as much as others."""
         rows, lengths, streams = len(batch), item_lengths(batch), self.tokens.streams
         offset = noise.fold("share").uniform(1)[:1, 0] + torch.arange(rows, device=noise.key.device) / rows
         hideable = torch.ones(rows, streams, dtype=torch.bool, device=batch.device)
