@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Table = pandas.DataFrame | Path | str | Iterable[Mapping[str, Any]]
 
 #: Customers that are written for at once: lines of many fill a model's tiles.
-TOGETHER = 128
+TOGETHER = 512
 MODEL = "marketing/autoregressive"
 Values = Mapping[str, Any]
 

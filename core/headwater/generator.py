@@ -193,8 +193,8 @@ class Generator:
         named = None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at
-            ruled = bound and [bound[i] for i in here.tolist()]
+            here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at, and bound by nothing
+            ruled = bound and [bound[i] if 0 <= i < n else None for i in (rows - first).tolist()]
             steer = Steer(guidance, temperature, top_p, steps, ruled, None if ends is None else ends[here])
             keys = noise.rows(rows if named is None else named[here])
             if likelihood:
@@ -281,9 +281,9 @@ class Generator:
         noise, bound, ends = Noise(seed).fold("infill"), self._bound(len(x), constraints), self._ends(len(x), lengths)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at
+            here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at, and bound by nothing
             kept = Kept(x[here].to(self.device), keep[here].to(self.device))
-            ruled = bound and [bound[i] for i in here.tolist()]
+            ruled = bound and [bound[i] if 0 <= i < len(x) else None for i in (rows - first).tolist()]
             steer = Steer(guidance, temperature, steps=steps, constraints=ruled, lengths=None if ends is None else ends[here])
             return self.model.family.infill(kept, noise.rows(rows), context, steer)
 
