@@ -12,10 +12,15 @@ added and wrong over facts asked for, by the patterns published with cleaned E2E
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import math
+import os
 import random
 import re
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
     from headwater.generator import Generator
     from headwater_marketing.codecs import Words
 
-PARTS = ("e2e", "rnnlg", "copy", "campaign", "adversarial", "speed")
+PARTS = ("e2e", "rnnlg", "copy", "campaign", "adversarial", "speed", "memory")
 DECODINGS = ("free", "reranked", "constrained")
 RETRIES = 8  # draws of a text
 
@@ -369,6 +374,17 @@ def recovered(texts: Sequence[str], labels: Any, held_back: Any) -> float:
     return float(judge_.score(words[held_back], labels[held_back]))
 
 
+def toml(value: Any) -> str:
+    """A value of a brief as it stands in its file."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml(v)}" for key, v in value.items()) + "}"
+    return "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+
+#: The channel whose messages cost least.
+MEMORY = "description"
+
+
 def speed(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """CPU seconds for a thousand messages, one channel at a time."""
     people, goods = tables(1_000, hostile=False)
@@ -378,6 +394,31 @@ def speed(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, A
         yield {"channel": channel, "messages": len(made), "CPU s": round(time.process_time() - began, 1)}
 
 
+def memory(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Resident memory of the command at its highest, for a thousand customers and for many."""
+    for rows in (1_000, options.rows_of_memory):
+        people, goods = tables(rows, hostile=False)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for file, table in (("customers.csv", people), ("products.csv", goods)):
+                with (folder / file).open("w", encoding="utf-8", newline="") as out:
+                    lines = csv.DictWriter(out, table[0])
+                    lines.writeheader()
+                    lines.writerows(table)
+            (folder / "brief.toml").write_text(
+                "\n".join(f"{key} = {toml(value)}" for key, value in brief([MEMORY]).items()), "utf-8"
+            )
+            asked = f"-m headwater marketing write {folder / 'customers.csv'} --model {options.model} -o {folder / 'out'}".split()
+            child = subprocess.Popen([sys.executable, *asked], stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(child.pid, 0)
+            if status:
+                raise SystemExit(f"the command failed: {' '.join(asked)}")
+        yield {
+            "channel": MEMORY, "customers": rows, "resident MB": used.ru_maxrss / 1000,
+            "CPU s": round(used.ru_utime + used.ru_stime, 1),
+        }  # fmt: skip
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="marketing/autoregressive", help="a shipped model, a folder, or DOMAIN/RECIPE")
@@ -385,6 +426,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-n", type=int, default=10_000, help="at most so many meanings or asks (all)")
     parser.add_argument("--rows", type=int, default=10_000, help="hostile customers (10,000)")
     parser.add_argument("--rows-of-campaign", type=int, default=480, help="customers, each on five channels (480)")
+    parser.add_argument("--rows-of-memory", type=int, default=100_000, help="customers of the long table (100,000)")
     parser.add_argument("--temperature", type=float, default=0.01, help="of e2e and rnnlg (0.01: the likeliest words)")
     parser.add_argument("--steps", type=int, help="of masked diffusion")
     parser.add_argument("--seed", type=int, default=0)
@@ -403,11 +445,12 @@ def main() -> None:
         "campaign": (campaign, "messages"),
         "adversarial": (adversarial, "rows"),
         "speed": (speed, "messages"),
+        "memory": (memory, "customers"),
     }
     for part in options.only:
         measure, counted = parts[part]
         table = list(measure(model, options))
-        n = sum(row[counted] for row in table) if part in ("adversarial", "speed") else table[0][counted]
+        n = sum(row[counted] for row in table) if part in ("adversarial", "speed", "memory") else table[0][counted]
         publish(f"{part} of {model.name.split(' ')[0]}", table, n=n, seeds=[options.seed], generator=model, to=options.to)
 
 

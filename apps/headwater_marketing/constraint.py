@@ -160,7 +160,10 @@ class Wording:
         self.places = [n for n, place in self.words.place.items() if place in self.facts]
         addresses = {names[slot.name] for slot in ask.slots if slot.kind == "url"}
         self.addresses = {n for n in self.places if self.words.place[n] in addresses}
-        self.widest, self.roomy = int(self.cost.max()), dict[tuple[int, State, tuple[int, ...], bool], Mask]()
+        self.widest, self.roomy = (
+            int(self.cost.max()),
+            dict[tuple[int, State, tuple[int, ...], bool], np.ndarray[Any, np.dtype[np.uint8]]](),
+        )
         self._cheapest()
         if not self._completable(self.start(), codec.space.length):
             raise ValueError(f"the facts alone take more than the {self.limit} that the {ask.part or 'text'} has for them")
@@ -254,8 +257,8 @@ class Wording:
             return self._fitting(state, missing, slack, spare)
         key = (state.last, state.open, state.met, state.token in self.addresses)  # all that matters where anything has room
         if key not in self.roomy:
-            self.roomy[key] = self._fitting(state, missing, slack, spare)
-        return self.roomy[key].copy()
+            self.roomy[key] = np.packbits(self._fitting(state, missing, slack, spare))  # bits: thousands of rules live at once
+        return np.unpackbits(self.roomy[key], count=len(self.cost)).view(np.bool_)
 
     def _fitting(self, state: Stand, missing: list[int], slack: int, spare: int) -> Mask:
         """The same, of what is ``missing`` and how much room there is beside it: ``slack`` in width, ``spare`` in positions."""

@@ -29,6 +29,7 @@ from headwater_marketing.validator import CLAIMS
 
 GRAMMAR_CARD = card("marketing_copy")
 MESSAGES = {"train": 20_000, "valid": 600}
+AGAIN = 4
 _SHARES = {"sms": 26, "push": 22, "email": 22, "ad": 12, "description": 18}
 
 # What the invented plans are made of. Only its length reaches a text.
@@ -155,12 +156,15 @@ def copy_items(split: str) -> tuple[Copy, ...]:
 
 @functools.lru_cache(maxsize=4)
 def e2e_items(name: str, split: str) -> tuple[Copy, ...]:
-    """E2E's texts that the codec can hold; of training texts, those whose every word and phrase it knows."""
+    """E2E's texts that the codec can hold; of training texts, those whose every word and phrase it knows, and :data:`AGAIN` times
+    those that state two values of one slot: 4 % of the texts, but 9 % of the distinct meanings, which the benchmark asks for."""
     items = reviews.e2e_items(name, split)
     if split == "valid":
         known = {item.text for item in e2e_items(name, "train")}
         items = tuple(item for item in items if item.text not in known)
-    return fitting(items, "e2e", whole=split == "train")
+    found = fitting(items, "e2e", whole=split == "train")
+    two = [item for item in found if len(item.ask.closed) > len(dict(item.ask.closed))] if split == "train" else []
+    return (*found, *two * (AGAIN - 1))
 
 
 def fitting(items: Sequence[Copy], codec: str, whole: bool = False) -> tuple[Copy, ...]:
