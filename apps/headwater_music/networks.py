@@ -226,7 +226,8 @@ class Clocked(nn.Module):
 class ClockedBoth(nn.Module):
     """The same in both directions, each position seeing its whole item: ``layers`` of x ← x + dropout(O [GRU→(norm(x)),
     GRU←(norm(x))]) with half of the width in each direction, and x ← x + dropout(D relu²(U norm(x))), in which the voices of a
-    position meet.
+    position meet. With ``attend`` heads, before the last layer each position reads all others of its item, x ← x + dropout(O
+    softmax(Q norm(x) · K norm(x)) V norm(x)): a phrase that comes twice.
 
     (rows, positions, width) and ``inside`` (rows, positions) to the same. What stands behind an item's end changes nothing inside:
     the backward units begin at each item's own end. The pooled context and given cells reach it through the inputs; sequences are
@@ -241,6 +242,7 @@ class ClockedBoth(nn.Module):
         layers: int = 3,
         dropout: float = 0.1,
         periods: Sequence[int] = PERIODS,
+        attend: int = 0,
         pooled: int = 0,
         cells: int = 0,
         sequence: int = 0,
@@ -248,7 +250,9 @@ class ClockedBoth(nn.Module):
         super().__init__()
         if sequence:
             raise ValueError("the clocked network cannot read a sequence of givens; use the transformer")
-        self.width, half = width, width // 2
+        if attend and width % attend:
+            raise ValueError(f"attend: expected a divisor of the width {width}; got {attend}")
+        self.width, self.attend, half = width, attend, width // 2
         self.clocks = Clocks(periods, width)
         self.forwards = nn.ModuleList([nn.GRU(width, half, batch_first=True) for _ in range(layers)])
         self.backwards = nn.ModuleList([nn.GRU(width, half, batch_first=True) for _ in range(layers)])
@@ -257,6 +261,16 @@ class ClockedBoth(nn.Module):
         self.downs = nn.ModuleList([nn.Linear(2 * width, width) for _ in range(layers)])
         self.norms = nn.ModuleList([nn.RMSNorm(width) for _ in range(2 * layers)])
         self.norm, self.dropout = nn.RMSNorm(width), nn.Dropout(dropout)
+        if attend:
+            self.before, self.read = nn.RMSNorm(width), nn.Linear(width, 3 * width, bias=False)
+            self.told = nn.Linear(width, width, bias=False)
+            nn.init.zeros_(self.told.weight)
+
+    def _attended(self, x: Tensor, inside: Tensor) -> Tensor:
+        query, key, value = (t.unflatten(-1, (self.attend, -1)).transpose(1, 2) for t in self.read(self.before(x)).chunk(3, dim=-1))
+        seen = inside[:, None, None] | ~inside.any(dim=1)[:, None, None, None]  # an empty item reads whatever there is
+        out: Tensor = self.told(F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2))
+        return out
 
     def forward(self, inputs: Tensor, inside: Tensor, context: Context) -> Tensor:
         at = torch.arange(inputs.shape[1], device=inputs.device)
@@ -266,6 +280,8 @@ class ClockedBoth(nn.Module):
         for i, (ahead, back, out, up, down) in enumerate(
             zip(self.forwards, self.backwards, self.outs, self.ups, self.downs, strict=True)
         ):
+            if self.attend and i == len(self.outs) - 1:
+                x = x + self.dropout(self._attended(x, inside))
             seen = self.norms[2 * i](x)
             turned = back(seen.gather(1, turn.expand_as(seen)))[0]
             both = torch.cat([ahead(seen)[0], turned.gather(1, turn.expand_as(turned))], dim=-1)

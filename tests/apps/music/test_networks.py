@@ -134,9 +134,10 @@ def test_a_step_is_known_wherever_it_begins() -> None:
     assert not torch.allclose(low, other)
 
 
-def test_what_stands_behind_the_end_changes_nothing() -> None:
+@pytest.mark.parametrize("attend", [0, 4])
+def test_what_stands_behind_the_end_changes_nothing(attend: int) -> None:
     space = Tokens(vocab=6, length=10, streams=2)
-    model = shaken(MaskedDiffusion(space, ClockedBoth(space, width=16, layers=2, periods=(3, 2))))
+    model = shaken(MaskedDiffusion(space, ClockedBoth(space, width=16, layers=2, periods=(3, 2), attend=attend)))
     x = torch.randint(1, 6, (2, 10, 2), generator=torch.Generator().manual_seed(1))
     shown, lengths = torch.ones_like(x, dtype=torch.bool), torch.tensor([6, 6])
     y = x.clone()
@@ -146,6 +147,8 @@ def test_what_stands_behind_the_end_changes_nothing() -> None:
     z = x.clone()
     z[:, 5] = 6 - z[:, 5]  # the last one inside reaches the first
     assert not torch.allclose(model.logits(z, shown, lengths, Context())[:, 0], far[:, 0])
+    empty = model.logits(x, shown, torch.tensor([0, 6]), Context())
+    assert bool(empty.isfinite().all()) and torch.allclose(empty[1, :6], far[1], atol=1e-6)
 
 
 def test_the_reader_of_short_items_tells_places_apart_and_not_what_is_behind() -> None:
