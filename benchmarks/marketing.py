@@ -290,7 +290,8 @@ def adversarial(model: Generator, options: argparse.Namespace) -> Iterator[dict[
     for i, channel in enumerate(CHANNELS):
         campaign, rows = Campaign(brief([channel]), model), people[i :: len(CHANNELS)]
         audience = Audience(campaign.brief, tables_of.by_key(goods, "sku", "products"))
-        plans = {task.customer: task.plan for task in audience.tasks(rows) if not isinstance(task, Passed)}
+        tasks = [task for i, row in enumerate(rows) for task in audience.row(i, row, audience.again(row))]
+        plans = {task.customer: task.plan for task in tasks if not isinstance(task, Passed)}
         began, count, reasons = time.process_time(), Counter[str](), Counter[str]()
         for _, made in campaign.run(rows, goods, 1, options.seed):
             if isinstance(made, Passed):

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from decimal import ROUND_HALF_UP, Decimal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP
 from typing import Any
 
 from headwater_marketing.brief import Brief, Offer, Segment
-from headwater_marketing.facts import gather, missing
+from headwater_marketing.facts import gather, missing, plain
 from headwater_marketing.plan import Plan, Refused
 
 
 @dataclass(frozen=True)
 class Task:
-    """One message to write: row (from 1), customer, channel, variant (0, 1, …), the plan and how it is to sound; ``fields`` are
+    """One message to write: row, customer, channel, variant (0, 1, …), the plan and how it is to sound; ``fields`` are
     the columns read for it that had a value, ``offer`` and ``segment`` the rules that fired."""
 
     row: int
@@ -39,15 +38,6 @@ class Task:
     fields: tuple[str, ...] = ()
 
 
-@dataclass
-class Tally:
-    """How many rows came, how many tasks they made, and why rows made none, by reason."""
-
-    rows: int = 0
-    tasks: int = 0
-    without: Counter[str] = field(default_factory=Counter)
-
-
 @dataclass(frozen=True)
 class Passed:
     """A row, or one of its channels, that gets no message, and why: consent, duplicate, cap, offer (none holds), or a
@@ -61,14 +51,15 @@ class Passed:
 
 
 def consents(value: Any, yes: Iterable[str] = ("yes", "true")) -> bool:
-    """Whether a cell says yes: True, or one of the words ``yes``. Missing, NaN and everything else is no.
+    """Whether a cell says yes: True, or one of the words ``yes`` (of numbers, as they are written). Missing, NaN and everything
+    else is no.
 
     >>> [consents(v) for v in (True, "Yes", "true", False, None, float("nan"), "", "y", "no", 1, "unknown")]
     [True, True, True, False, False, False, False, False, False, False, False]
     """
     if isinstance(value, bool):
         return value
-    return isinstance(value, str) and value.strip().casefold() in {word.casefold() for word in yes}
+    return plain(value).casefold() in {word.strip().casefold() for word in yes} - {""}
 
 
 def variant(campaign: str, customer: str, variants: int) -> int:
@@ -114,46 +105,47 @@ class Seen:
 class Audience:
     """The tasks of a brief over customer rows."""
 
-    def __init__(self, brief: Brief, products: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        self.brief, self.products, self.tally = brief, products or {}, Tally()
-        self._seen = Seen()
-
-    def tasks(self, customers: Iterable[Mapping[str, Any]]) -> Iterator[Task | Passed]:
-        """For each row in order its tasks, or why it has none; counted in ``tally``."""
-        for number, values in enumerate(customers, 1):
-            self.tally.rows += 1
-            for made in self.row(number, values, self.again(values)):
-                if isinstance(made, Task):
-                    self.tally.tasks += 1
-                else:
-                    self.tally.without[made.reason] += 1
-                yield made
+    def __init__(self, brief: Brief, products: Mapping[str, Mapping[str, Any]] | None = None, variants: int | None = None) -> None:
+        self.brief, self.products, self.variants = brief, products or {}, variants or brief.variants
+        self._seen, self._withheld = Seen(), Seen()
 
     def customer(self, values: Mapping[str, Any]) -> str:
         """The customer's key, empty where it is missing."""
-        key = values.get(self.brief.columns.key)
-        return "" if missing(key) else str(key).strip()
+        return plain(values.get(self.brief.columns.key))
+
+    def marks(self, values: Mapping[str, Any]) -> tuple[int, int]:
+        """What a customer is known again by, 0 where it is missing: the key, and the column ``same``."""
+        key, same = self.customer(values), plain(values.get(self.brief.columns.same or "")).casefold()
+        return (_hash(f"key\x1f{key}") if key else 0), (_hash(f"same\x1f{same}") if key and same else 0)
 
     def again(self, values: Mapping[str, Any]) -> bool:
-        """Whether this customer came before; the only thing that is kept of a row."""
-        customer, same = self.customer(values), self.brief.columns.same
-        if not customer:
-            return False
-        marks = [f"key\x1f{customer}"]
-        if same and not missing(values.get(same)):
-            marks.append(f"same\x1f{str(values[same]).strip().casefold()}")
-        hashes = [_hash(mark) for mark in marks]
-        if any(mark in self._seen for mark in hashes):
+        """Whether this customer came before, and note whether this row withholds consent: the only things kept of a row."""
+        marks, brief = list(filter(None, self.marks(values))), self.brief
+        for column in brief.consent:
+            if not consents(values.get(column), brief.columns.yes):
+                for mark in marks:
+                    self._withheld.add(_hash(f"{mark}\x1f{column}"))
+        if any(mark in self._seen for mark in marks):
             return True
-        for mark in hashes:
+        for mark in marks:
             self._seen.add(mark)
         return False
 
+    def withheld(self, marks: Iterable[int]) -> list[str]:
+        """The consent columns in which some row of this customer did not say yes."""
+        known = list(filter(None, marks))
+        return [c for c in self.brief.consent if any(_hash(f"{mark}\x1f{c}") in self._withheld for mark in known)]
+
     def row(
-        self, number: int, values: Mapping[str, Any], again: bool = False, otherwise: Segment | None = None
+        self,
+        number: int,
+        values: Mapping[str, Any],
+        again: bool = False,
+        otherwise: Segment | None = None,
+        withheld: Collection[str] = (),
     ) -> Iterator[Task | Passed]:
         """A row's tasks, or why it has none. ``again``: the customer came before. ``otherwise`` is the segment where no rule's
-        holds."""
+        holds; ``withheld`` are consent columns in which another row of the customer says no."""
         brief, customer = self.brief, self.customer(values)
         if not customer:
             yield Passed(number, "", "", "missing", f"row {number}, {brief.columns.key}: the customer's key is missing")
@@ -165,7 +157,7 @@ class Audience:
             if self._tired(number, values):
                 yield Passed(number, customer, "", "cap", f"{brief.cap.recent} is at {brief.cap.most} or more")
                 return
-            yield from self._messages(number, customer, values, otherwise or Segment(name=""))
+            yield from self._messages(number, customer, values, otherwise or Segment(name=""), withheld)
         except Refused as refused:
             yield Passed(number, customer, "", refused.reason, str(refused))
 
@@ -180,7 +172,9 @@ class Audience:
         except ValueError:
             raise Refused("malformed", str(number), str(cap.recent), f"expected a number of messages; got {value!r}") from None
 
-    def _messages(self, number: int, customer: str, values: Mapping[str, Any], otherwise: Segment) -> Iterator[Task | Passed]:
+    def _messages(
+        self, number: int, customer: str, values: Mapping[str, Any], otherwise: Segment, withheld: Collection[str]
+    ) -> Iterator[Task | Passed]:
         brief, columns = self.brief, self.brief.columns
         sent = 0
         plan: Plan | None = None
@@ -188,6 +182,9 @@ class Audience:
             column = columns.consent if isinstance(columns.consent, str) else columns.consent[channel]
             if not consents(values.get(column), columns.yes):
                 yield Passed(number, customer, channel, "consent", f"{column} is not yes")
+                continue
+            if column in withheld:
+                yield Passed(number, customer, channel, "consent", f"{column} is not yes in another row of this customer")
                 continue
             if brief.cap.messages is not None and sent >= brief.cap.messages:
                 yield Passed(number, customer, channel, "cap", f"{brief.cap.messages} in this campaign")
@@ -206,7 +203,7 @@ class Audience:
                 number,
                 customer,
                 channel,
-                variant(brief.name, customer, brief.variants),
+                variant(brief.name, customer, self.variants),
                 plan,
                 segment.voice,
                 segment.level,
@@ -240,11 +237,11 @@ class Audience:
         add({slot: (column, values.get(column)) for slot, column in brief.columns.facts.items()})
         key = ""
         if brief.products is not None:
-            key = (offer.product if offer else None) or str(values.get(brief.columns.product or "") or "").strip()
+            key = (offer.product if offer else None) or plain(values.get(brief.columns.product or ""))
             if not key:
                 raise Refused("missing", row, brief.columns.product or "product", "says no product")
             if key not in self.products:
-                raise Refused("missing", row, brief.columns.product or "offer", f"the product table has no {key!r}")
+                raise Refused("missing", row, brief.columns.product or "product", f"the product table has no {key!r}")
             product = self.products[key]
             add({slot: (f"product.{column}", product.get(column)) for slot, column in brief.products.facts.items()})
         if offer:
@@ -256,16 +253,13 @@ class Audience:
         return gather(row, slots, sources, brief.style), key
 
     def _take_off(self, row: str, sources: dict[str, list[tuple[str, Any]]]) -> None:
-        """The percentage taken off the price, to the smallest coin, half up; the price before becomes the earlier price."""
-        prices = [(name, value) for name, value in sources.get("price", ()) if not missing(value)]
-        if not prices or not sources.get("percent"):
+        """The percentage taken off the price, to the smallest coin, half up; the price before becomes the earlier price. Both are
+        judged as facts first; where an optional one is missing or bad, the price stays as it is."""
+        style, slots = self.brief.style, [self.brief.slot(name) for name in ("price", "percent") if sources.get(name)]
+        fields = {fact.slot.name: fact.field for fact in gather(row, slots, sources, style).facts}
+        if len(fields) < 2:
             return
-        (name, before), (percent_name, percent) = prices[0], sources["percent"][-1]
-        try:
-            full, share = self.brief.style.amount(before), self.brief.style.amount(percent)
-            self.brief.style.price(before)
-        except ValueError as error:
-            raise Refused("malformed", row, name, str(error)) from None
-        coin = Decimal(1) if self.brief.currency == "JPY" else Decimal("0.01")
-        sources["was"] = [*sources.get("was", ()), (name, before)]
-        sources["price"] = [(f"{name}, {percent_name}", (full * (100 - share) / 100).quantize(coin, ROUND_HALF_UP))]
+        before, share = (dict(sources[name])[fields[name]] for name in ("price", "percent"))
+        paid = (style.amount(before) * (100 - style.amount(share)) / 100).quantize(style.coin, ROUND_HALF_UP)
+        sources["was"] = [*sources.get("was", ()), (fields["price"], before)]
+        sources["price"] = [(f"{fields['price']}, {fields['percent']}", paid)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cached_property
@@ -13,7 +14,7 @@ from pydantic import Field as Bound
 
 from headwater import settings
 from headwater_marketing.channels import CHANNELS, Channel
-from headwater_marketing.facts import CURRENCIES, LOCALES, Style
+from headwater_marketing.facts import CURRENCIES, LOCALES, Style, read_fact
 from headwater_marketing.plan import Kind, Policy, Slot
 from headwater_marketing.rules import Rule
 from headwater_marketing.rules import parse as parse_rule
@@ -33,7 +34,9 @@ KNOWN: Mapping[str, Kind] = {
     "perk": "text",
     "first_name": "person",
 }
-Value = str | int | float | date | datetime
+#: More parts than this no network joins (3GPP TS 23.040 knows 255; senders stop far below).
+MOST_PARTS = 10
+Value = bool | str | int | float | date | datetime  # bool: so that it is not read as a number
 
 
 class _Part(BaseModel):
@@ -58,6 +61,12 @@ class Columns(_Part):
     product: str | None = None
     allow: list[str] = []
     facts: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _words(self) -> Columns:
+        if not all(word.strip() for word in self.yes):
+            raise ValueError("yes holds words that say yes; an empty cell is no")
+        return self
 
 
 class Products(_Part):
@@ -144,18 +153,43 @@ class Brief(_Part):
             for name in names:
                 _one_of(where, name, CHANNELS)
         for name, limits in self.limits.items():
-            for part in limits:
+            for part, most in limits.items():
                 _one_of(f"limits.{name}", part, [p.name for p in CHANNELS[name].parts])
+                highest = {"ad": CHANNELS[name].part(part).limit, "sms": MOST_PARTS}.get(name, most)
+                if most > highest:
+                    raise ValueError(f"limits.{name}.{part}: at most {highest} {CHANNELS[name].part(part).unit}; got {most}")
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError("channels names one twice")
+        for name, text in self.legal.items():
+            if CHANNELS[name].legal is None:
+                takes = " or ".join(n for n in CHANNELS if CHANNELS[n].legal)
+                raise ValueError(f"legal.{name}: no legal text is put there; expected {takes}")
+            if re.search(r"<[A-Za-z/!]", text):
+                raise ValueError(f"legal.{name}: HTML is shown as it is written; give the bare words and addresses")
+            if name == "sms" and re.search(r"\{\{|\{%|\*\||%%|\[\[", text):
+                raise ValueError("legal.sms: a field that the sending system fills has no length to count; write the text out")
         for name in self.channels:
             if name in ("sms", "email") and not self.legal.get(name, "").strip():
                 raise ValueError(f"legal.{name} is missing: the text every {name} message must end with, such as how to opt out")
         if isinstance(self.columns.consent, dict) and (unsaid := sorted(set(self.channels) - set(self.columns.consent))):
             raise ValueError(f"columns.consent names no column for {', '.join(unsaid)}")
-        if not all(phrase.strip("* ") for phrase in (*self.banned, *self.claims)):
-            raise ValueError("banned and claims hold words; one of them is empty")
+        for phrase in (*self.banned, *self.claims):
+            if not any(c.isalnum() for c in phrase) or "*" in phrase.rstrip()[:-1]:
+                raise ValueError(f"banned and claims hold words, with a * at their end at most; got {phrase!r}")
         for slot in self.said:
-            if slot not in KNOWN and (slot not in self.slots or self.slots[slot].kind is None):
-                raise ValueError(f"slots.{slot}: say its kind (slots known without: {', '.join(KNOWN)})")
+            kind = self.slots[slot].kind if slot in self.slots else None
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", slot):
+                raise ValueError(f"a fact is named in small letters, figures and _; got {slot!r}")
+            if slot not in KNOWN and kind not in ("name", "text"):
+                raise ValueError(f'slots.{slot}: say its kind, "name" or "text" (slots known without: {", ".join(KNOWN)})')
+        if unfilled := sorted(set(self.slots) - set(self.said)):
+            raise ValueError(f"slots.{unfilled[0]}: no facts, column or offer fills it")
+        for where, given in (("facts", self.facts), *((f"offer {offer.name!r}", offer.facts) for offer in self.offers)):
+            for slot, value in given.items():
+                try:
+                    read_fact(self.slot(slot).kind, value, self.style)
+                except ValueError as error:
+                    raise ValueError(f"{where}, {slot}: {error}") from None
         if not self.said:
             raise ValueError("no facts to say: give facts, columns.facts, products.facts or an offer's facts")
         if self.clusters and (foreign := sorted(set(self.clusters.columns) - set(self.columns.allow))):
@@ -188,6 +222,12 @@ class Brief(_Part):
         return tuple(sorted(names, key=lambda name: ([*KNOWN, name].index(name), name)))
 
     @cached_property
+    def consent(self) -> tuple[str, ...]:
+        """The columns that say whether a customer may be written to."""
+        told = self.columns.consent
+        return (told,) if isinstance(told, str) else tuple(dict.fromkeys(told.values()))
+
+    @cached_property
     def style(self) -> Style:
         return Style(self.locale, self.currency, self.year)
 
@@ -206,8 +246,7 @@ class Brief(_Part):
     def reads(self) -> tuple[str, ...]:
         """The columns of the customer table that are read at all."""
         c = self.columns
-        consent = [c.consent] if isinstance(c.consent, str) else list(c.consent.values())
-        names = [c.key, *consent, c.same, c.product, *c.allow, *c.facts.values(), self.cap.recent]
+        names = [c.key, *self.consent, c.same, c.product, *c.allow, *c.facts.values(), self.cap.recent]
         return tuple(dict.fromkeys(name for name in names if name))
 
     def channel(self, name: str) -> Channel:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,9 @@ class Mailing:
         if brief.products is not None and products is None:
             raise HeadwaterError("products: the brief has a [products] table of columns; expected a product table")
         self.brief, self.products = brief, products or {}
+        for offer in brief.offers:
+            if offer.product is not None and offer.product not in self.products:
+                raise HeadwaterError(f"offer {offer.name!r}: the product table has no {offer.product!r}")
         self.rules = frozenset(column for rule in brief.rules.values() for column in rule.columns)
         self.rules |= frozenset(brief.clusters.columns if brief.clusters else ())
 
@@ -55,37 +60,42 @@ class Mailing:
         return hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()[:16]
 
     def decide(self, rows: Iterable[Values]) -> Iterator[dict[str, Any]]:
-        """What only all rows together can say of each: whether its customer came before, and its cluster where the brief has any.
-        Streams unless there are clusters; those take a few bytes a row."""
-        audience = Audience(self.brief)
-        if self.brief.clusters is None:
-            for values in rows:
-                yield {"brief": self.mark, "again": audience.again(values), "segment": None}
-            return
-        clustering, again = Clustering(self.brief.clusters), bytearray()
+        """What only all rows together can say of each: whether its customer came before, where any row of the customer withholds
+        consent, and its cluster where the brief has any. It takes some tens of bytes a row."""
+        audience, again, marks = Audience(self.brief), bytearray(), array("Q")
+        clustering = None if self.brief.clusters is None else Clustering(self.brief.clusters)
         for values in rows:
             again.append(audience.again(values))
-            clustering.add(number(audience.customer(values)), values)
-        clustering.fit()
+            marks.extend(audience.marks(values))
+            if clustering:
+                clustering.add(number(audience.customer(values)), values)
+        if clustering:
+            clustering.fit()
         for i, came in enumerate(again):
-            segment = clustering.segment(i)
-            yield {"brief": self.mark, "again": bool(came), "segment": segment and segment.model_dump()}
+            segment = clustering.segment(i) if clustering else None
+            yield {
+                "brief": self.mark,
+                "again": bool(came),
+                "withheld": audience.withheld(marks[2 * i : 2 * i + 2]),
+                "segment": segment and segment.model_dump(),
+            }
 
     def messages(
         self, rows: Sequence[tuple[int, Values, Mapping[str, Any]]], writer: Writer, variants: int | None = None
     ) -> Iterator[tuple[int, Record | Passed]]:
         """What comes of rows with what was decided of them, in order; each depends on its own row alone."""
         brief = self.brief
-        audience, orders, found = Audience(brief, self.products), [], []
+        audience, orders, found = Audience(brief, self.products, variants), [], []
         for row, values, decision in rows:
             again, segment = bool(decision.get("again")), decision.get("segment")
-            for made in audience.row(row, values, again, segment and briefs.Segment(**segment)):
+            otherwise = segment and briefs.Segment(**segment)
+            for made in audience.row(row, values, again, otherwise, decision.get("withheld", ())):
                 if not isinstance(made, Passed):
                     who = f"{made.segment}\x1f{made.offer}" if brief.per == "segment" else made.customer
                     key = f"{brief.name}\x1f{brief.per}\x1f{who}"
                     orders.append(Order(made, brief.channel(made.channel), brief.policy, key, self.rules))
                 found.append((row, made))
-        written = iter(writer.write(orders, variants or brief.variants))
+        written = iter(writer.write(orders, audience.variants))
         for row, made in found:
             for result in [made] if isinstance(made, Passed) else next(written):
                 yield row, result
@@ -116,6 +126,11 @@ class Campaign:
             from headwater.generator import load
 
             model = load(model)
+        elif model is not None and not hasattr(model, "sample") and not hasattr(model, "author"):
+            raise HeadwaterError(f"model: expected a name, a folder, a model, an author or None; got {type(model).__name__}")
+        for name, value, least, most in (("boldness", boldness, 0.1, 3), ("apart", apart, 0, 1)):
+            if not least <= value <= most:
+                raise HeadwaterError(f"{name}: expected a number from {least:g} to {most:g}; got {value!r}")
         self.model, self.boldness, self.apart = model, boldness, apart
 
     def write(
@@ -128,15 +143,17 @@ class Campaign:
         Parquet files, or dictionaries. Raises :class:`HeadwaterError` for a table that cannot be read or lacks a column."""
         import pandas
 
-        if variants is not None and not 1 <= variants <= 20:
-            raise HeadwaterError(f"variants: expected a whole number from 1 to 20; got {variants}")
+        if variants is not None and not (_whole(variants) and 1 <= variants <= 20):
+            raise HeadwaterError(f"variants: expected a whole number from 1 to 20; got {variants!r}")
+        if not _whole(seed):
+            raise HeadwaterError(f"seed: expected a whole number; got {seed!r}")
         found, passed = [], []
         for row, made in self.run(customers, products, variants, seed):
             if isinstance(made, Record):
                 found.append({"row": row, **made.plain()})
             else:
                 passed.append({"row": row, **records.passed(made)})
-        frame = pandas.DataFrame(found)
+        frame = pandas.DataFrame(found, columns=None if found else ["row", *records.PLAIN])
         frame.attrs["passed"] = passed
         return frame
 
@@ -146,9 +163,10 @@ class Campaign:
         """The same as it is made, with row numbers from 0; memory holds :data:`TOGETHER` customers of a file, however long."""
         mailing = Mailing(self.brief, None if products is None else self._products(products))
         drawn = seed_of(seed)
-        writer = Writer(authors.author(self.model, drawn, self.boldness) if self.model else None, drawn, apart=self.apart)
+        author = authors.author(self.model, drawn, self.boldness) if self.model else None
+        writer = Writer(author, drawn, apart=self.apart, told=seed)
         if not hasattr(customers, "columns") and not isinstance(customers, Path | str):
-            customers = list(customers)
+            customers = list(customers) if isinstance(customers, Iterable) else customers
         decisions = mailing.decide(_rows(customers, self.brief.reads, "customers"))
         rows = ((i, values, next(decisions)) for i, values in enumerate(_rows(customers, self.brief.reads, "customers")))
         for group in grouped(rows, TOGETHER):
@@ -180,15 +198,24 @@ def grouped(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _rows(table: Any, columns: Sequence[str], name: str) -> Iterator[Values]:
     if isinstance(table, Path | str):
         yield from tables.rows(Path(table), columns)
     elif hasattr(table, "columns"):
-        absent = [column for column in columns if column not in table.columns]
-        if absent:
-            has = ", ".join(map(repr, table.columns))
-            raise HeadwaterError(f"{name}: has no column {', '.join(map(repr, absent))}; it has {has}")
-        for start in range(0, len(table), 1000):
-            yield from table[list(columns)].iloc[start : start + 1000].to_dict("records")
+        tables.need(name, columns, list(table.columns))
+        some = table[list(columns)]
+        for start in range(0, len(some), 1000):
+            yield from some.iloc[start : start + 1000].to_dict("records")
+    elif isinstance(table, Iterable):
+        for i, row in enumerate(table):
+            if not isinstance(row, Mapping):
+                raise HeadwaterError(f"{name}: expected rows as dictionaries; row {i} is {type(row).__name__}")
+            if i == 0:
+                tables.need(name, columns[:2], list(row))  # who, and the first thing asked about them
+            yield {column: row.get(column) for column in columns}
     else:
-        yield from ({column: row.get(column) for column in columns} for row in table)
+        raise HeadwaterError(f"{name}: expected a DataFrame, a CSV or Parquet file, or dictionaries; got {type(table).__name__}")

@@ -17,6 +17,7 @@ from numbers import Real
 from typing import Any
 from urllib.parse import urlsplit
 
+from headwater_marketing.addresses import ENDINGS
 from headwater_marketing.plan import Fact, Plan, Refused, Slot
 
 #: What exports write for "nothing". In these spellings only: Null and Nan are names people have.
@@ -70,7 +71,8 @@ class Style:
         amount = self._number(value, (sign, self.currency), f"a price in {self.currency}", places)
         if not 0 < amount < 10**9:
             raise ValueError("a price is more than 0 and less than a billion; what costs nothing is no price")
-        return _template(local.price, sign=sign, amount=self._digits(amount, places))
+        pattern = local.price.replace("{sign}{", "{sign} {") if sign.isalpha() else local.price
+        return _template(pattern, sign=sign, amount=self._digits(amount, places))
 
     def percent(self, value: Any) -> str:
         """1 to 100, at most one decimal: 20, ``"20"`` or ``"20%"``. A share like 0.2 is refused: it could mean either."""
@@ -95,6 +97,11 @@ class Style:
         written = _template(local.day, day=day, month=local.months[value.month - 1])
         return _template(local.year, date=written, year=str(value.year)) if self.year else written
 
+    @property
+    def coin(self) -> Decimal:
+        """The smallest one."""
+        return Decimal(1).scaleb(-CURRENCIES[self.currency][1])
+
     def amount(self, value: Any) -> Decimal:
         """The number behind a price or percentage that :meth:`price` or :meth:`percent` accepts."""
         sign, _ = CURRENCIES[self.currency]
@@ -107,7 +114,7 @@ class Style:
 
     def _number(self, value: Any, marks: Sequence[str], what: str, places: int) -> Decimal:
         local = LOCALES[self.locale]
-        text = str(value).strip()
+        text = str(value).strip().translate(_BLANKS)
         for mark in marks:
             text = text.removeprefix(mark).removesuffix(mark).strip()
         thousands, comma = re.escape(local.thousands), re.escape(local.decimal)
@@ -126,14 +133,18 @@ class Style:
         return amount
 
 
+_BLANKS = str.maketrans("\u00a0\u202f\u2009", "   ")
+
+
 def _template(pattern: str, **values: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], pattern)
 
 
-# Between these, a space: {{ {% {# ${ #{ <% %> *| |* [[ %%, their closers, <tag and %NAME%.
+# Between these, a space: {{ {% {# {! ${ $!{ #{ <% <# %> *| |* [[ %%, their closers, <tag, %NAME%, @NAME@, #set(, [x,fallback=.
 _ACTIVE = re.compile(
-    r"(?<=[{])(?=[{%#])|(?<=[%#}])(?=[}])|(?<=[$#])(?=[{])|(?<=<)(?=[%A-Za-z/!?])|(?<=%)(?=[>%])"
-    r"|(?<=\*)(?=\|)|(?<=\|)(?=\*)|(?<=\[)(?=\[)|(?<=\])(?=\])|(?<=%)(?=[A-Za-z_]+%)"
+    r"(?<=[{])(?=[{%#!])|(?<=[%#}])(?=[}])|(?<=[$#])(?=[{])|(?<=\$)(?=!\{)|(?<=<)(?=[%#@A-Za-z/!?])|(?<=%)(?=[>%])"
+    r"|(?<=\*)(?=\|)|(?<=\|)(?=\*)|(?<=\[)(?=\[)|(?<=\])(?=\])|(?<=%)(?=[A-Za-z]\w*%)|(?<=@)(?=[A-Za-z]\w*@)"
+    r"|(?<=#)(?=[a-z]+\()|(?<=\[)(?=[\w .]+,\s*fallback\b)"
 )
 
 
@@ -150,18 +161,27 @@ def shown(value: str) -> str:
 
 
 def _joins(text: str, i: int) -> bool:
-    """Whether a zero-width joiner holds an emoji together."""
+    """Whether a zero-width joiner or its opposite stands in an emoji or in a script without capitals that is written with it."""
     around = text[i - 1 : i] + text[i + 1 : i + 2]
-    return text[i] == "\u200d" and len(around) == 2 and all(unicodedata.category(c) in ("So", "Sk", "Mn") for c in around)
+    shape = ("So", "Sk", "Mn", "Mc", "Lo")
+    return text[i] in "\u200c\u200d" and len(around) == 2 and all(unicodedata.category(c) in shape for c in around)
 
 
-_ADDRESS = re.compile(r"(?i)\b(?:https?|ftp)\s*:|\bwww\.|\b[a-z0-9-]+\.(?:com|net|org|io|co|info|biz|shop|uk|de|fr|eu|ru|cn)\b")
+_ADDRESS = re.compile(rf"(?i)\b(?:https?|ftp)\s*:|\bwww\.|[\w-]\.(?:{'|'.join(ENDINGS)})\b")
+#: What systems put where they have no name.
+_NOBODY = frozenset(
+    "deceased unknown anonymous test tester customer client guest user member subscriber friend name firstname none nil null mr"
+    " mrs ms miss mx dr sir madam tbc tba na".split()
+)
 
 
 def _person(value: Any, style: Style) -> str:
     text = shown(str(value))
-    plain = all(unicodedata.category(c)[0] in "LM" or c in " '’-." for c in text)
-    if not plain or not text[:1].isalpha() or len(text) > 25 or len(text.split()) > 4:
+    plain = all(unicodedata.category(c)[0] in "LM" or c in " '’-.\u200c\u200d" for c in text)
+    if re.search(r"[a-z]{3}\.$", text):  # "Anna."
+        text = text[:-1]
+    nobody = text.casefold().translate({ord(c): None for c in " .-_"}) in _NOBODY or re.fullmatch(r"[A-Za-z]\.?", text)
+    if not plain or not text[:1].isalpha() or len(text) > 25 or len(text.split()) > 4 or nobody or _ADDRESS.search(text):
         raise ValueError(f"does not look like a person's name: {str(value)[:40]!r}")
     return text
 
@@ -213,6 +233,24 @@ _SEEN_AS: Mapping[str, Callable[[Any, Style], str]] = {
 }
 
 
+def read_fact(kind: str, value: Any, style: Style) -> str:
+    """A value as readers will see it. ``ValueError`` where it is not what its slot's kind says."""
+    return _SEEN_AS[kind](value, style)
+
+
+def plain(value: Any) -> str:
+    """A cell as text, empty where it is missing. A whole number is one whatever its type: a table turns 7 into 7.0 where a
+    neighbour is missing.
+
+    >>> plain(7.0), plain(" 007 "), plain(float("nan")), plain(7.5)
+    ('7', '007', '', '7.5')
+    """
+    if missing(value):
+        return ""
+    whole = isinstance(value, float | Decimal) and value == value // 1
+    return str(int(value)) if whole else str(value).strip()
+
+
 def missing(value: Any) -> bool:
     """None, NaN, NaT, an empty cell, or what exports write for one."""
     if value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, Decimal) and value.is_nan()):
@@ -242,7 +280,7 @@ def gather(row: str, slots: Sequence[Slot], values: Mapping[str, Sequence[tuple[
         texts: dict[str, str] = {}
         for field, value in found:
             try:
-                texts[field] = _SEEN_AS[slot.kind](value, style)
+                texts[field] = read_fact(slot.kind, value, style)
             except ValueError as error:
                 if slot.least:
                     raise Refused("malformed", row, field, str(error)) from None
@@ -253,22 +291,29 @@ def gather(row: str, slots: Sequence[Slot], values: Mapping[str, Sequence[tuple[
         for field, text in list(texts.items())[:1]:
             facts.append(Fact(slot, text, field))
             raw[slot.name] = dict(found)[field]
-    _agree(row, facts, raw, style)
-    return Plan(row, tuple(facts), left_out)
+    kept = _agreed(row, facts, raw, style, left_out)
+    return Plan(row, tuple(kept), left_out)
 
 
-def _agree(row: str, facts: Sequence[Fact], raw: Mapping[str, Any], style: Style) -> None:
-    """An earlier price is higher than the price, and the percentage is their difference to the rounding."""
-    fields = {fact.slot.name: fact.field for fact in facts}
-    if not {"price", "was"} <= fields.keys():
-        return
-    price, was = style.amount(raw["price"]), style.amount(raw["was"])
+def _agreed(row: str, facts: Sequence[Fact], raw: Mapping[str, Any], style: Style, left_out: dict[str, str]) -> Sequence[Fact]:
+    """The facts where an earlier price is higher than the price, and the percentage is their difference to the rounding. Of
+    optional ones, an earlier price that is no higher is left out."""
+    by_name = {fact.slot.name: fact for fact in facts}
+    if not {"price", "was"} <= by_name.keys():
+        return facts
+    price, was, field = style.amount(raw["price"]), style.amount(raw["was"]), by_name["was"].field
     if was <= price:
-        raise Refused("conflict", row, fields["was"], f"the earlier price {was} is not above the price {price} ({fields['price']})")
-    if "percent" in fields and abs(100 * (was - price) / was - style.amount(raw["percent"])) >= 1:
-        saved = f"{100 * (was - price) / was:.1f}"
-        words = f"{raw['percent']} contradicts {fields['was']} {was} and {fields['price']} {price}, which make {saved}"
-        raise Refused("conflict", row, fields["percent"], words)
+        words = f"the earlier price {was} is not above the price {price} ({by_name['price'].field})"
+        if by_name["was"].slot.least:
+            raise Refused("conflict", row, field, words)
+        left_out[field] = words
+        return [fact for fact in facts if fact.slot.name != "was"]
+    if "percent" in by_name:
+        share, saved = style.amount(raw["percent"]), 100 * (was - price) / was
+        if abs(saved - share) >= 1 and abs(was * (100 - share) / 100 - price) >= style.coin:
+            words = f"{raw['percent']} contradicts {field} {was} and {by_name['price'].field} {price}, which make {saved:.1f}"
+            raise Refused("conflict", row, by_name["percent"].field, words)
+    return facts
 
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}([.!?]?)")

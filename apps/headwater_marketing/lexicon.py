@@ -61,6 +61,7 @@ class Lexicon:
         self.figures = phrases & np.array([t[:1].isdecimal() for t in self.tokens])
         self.dangling = np.array([t.strip().lower() in _DANGLING or t.endswith((":", ";")) for t in self.tokens])
         self.dangling |= np.isin(self.kind, (DASH, LINE, POUND))
+        self.commas = np.array([t.endswith(",") for t in self.tokens])
         self.dots = np.array([t.startswith(".") for t in self.tokens])
         self.lines = self.kind == LINE
         self.joined = np.array([t == "s" for t in self.tokens])  # a benchmark's {type}s

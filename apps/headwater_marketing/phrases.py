@@ -63,7 +63,7 @@ warm easy: {product} can be yours for {price}.
 warm easy: (You can have|Treat yourself to|Bring home) {product} for {price}.
 warm standard: Treat yourself, or someone you're fond of, to {product} for {price}(.|, whenever you're ready.)
 warm standard: Why not (treat yourself|help yourself) to {product} for {price}?
-warm standard: We've put {product} aside on our shelves at {price}, (so drop by when it suits you|so do have a look).
+warm standard: You'll find {product} on our shelves at {price}, (so drop by when it suits you|so do have a look).
 lively easy: (Get|Grab|Go for) {product} for {price}!
 lively easy: {product} for {price}! (Nice!|Yes!)
 lively standard: (Go on, treat yourself:|You know you want to:|Make your day:) {product} for {price}!
@@ -312,10 +312,10 @@ push refined easy: (Please tap to see it.|Please tap for more.)
 push refined standard: (Tap to discover more at your leisure.|Kindly tap for the particulars.)
 
 = sign
-email warm: (Warm wishes,|With love,|Take care,)
-email lively: (High fives,|Big waves,|Cheers!)
-email crisp: (Thanks.|Regards,)
-email refined: (With kind regards,|Yours sincerely,)
+email warm: (Warm wishes.|Take care.)
+email lively: (High fives!|Big waves!|Cheers!)
+email crisp: (Thanks.|Thank you.)
+email refined: (With kind regards.|With our thanks.)
 email warm: (Warm wishes|All our love|Take care),\nyour friends at {brand}
 email lively: (High fives|Big waves|Cheers),\n{brand}
 email crisp: {brand}

@@ -131,12 +131,18 @@ def _json(value: Any) -> str:
     return json.dumps(dict(value), ensure_ascii=False)
 
 
-def cell(text: str) -> str:
-    """A cell no spreadsheet runs: an apostrophe before what would start a formula.
+#: The columns of :meth:`Record.plain`.
+PLAIN = tuple(Record(Task(0, "", "sms", 0, Plan("", (), {})), CHANNELS["sms"], {}, {}, "", 0).plain())
 
-    >>> cell("=1+1"), cell(" @x"), cell("Tea = calm")
-    ("'=1+1", "' @x", 'Tea = calm')
+
+def cell(text: str) -> str:
+    """A cell no spreadsheet runs: an apostrophe before what would start a formula. A telephone number is none.
+
+    >>> cell("=1+1"), cell(" @x"), cell("Tea = calm"), cell("+4915112345678")
+    ("'=1+1", "' @x", 'Tea = calm', '+4915112345678')
     """
+    if re.fullmatch(r"\+[0-9]+", text):
+        return text
     return "'" + text if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
 
 
@@ -161,9 +167,8 @@ def cells(record: Record) -> list[str]:
 
 
 def body_html(record: Record) -> str:
-    """An e-mail's body as escaped paragraphs; the address of the plan is a link."""
-    addresses = sorted((f.text for f in record.task.plan.facts if f.slot.kind == "url"), key=len, reverse=True)
-    link = re.compile("|".join(re.escape(html.escape(address)) for address in addresses) or r"(?!)")
+    """An e-mail's body as escaped paragraphs; addresses, which are the plan's or the legal text's, are links."""
+    link = re.compile(r"https?://(?:&amp;|[A-Za-z0-9./?=_~+%#:,-])*[A-Za-z0-9/=_~+%#-]")
     paragraphs = []
     for paragraph in record.message["body"][0].split("\n\n"):
         text = link.sub(lambda found: f'<a href="{found.group()}">{found.group()}</a>', html.escape(paragraph))

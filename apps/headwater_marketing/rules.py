@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headwater_marketing.facts import missing
+from headwater_marketing.facts import missing, plain
 from headwater_marketing.plan import Refused
 
 _LONGEST = 500
@@ -64,7 +64,8 @@ def parse(text: str, allowed: Collection[str]) -> Rule:
     _admit(tree, columns, text.strip(), _DEEPEST)
     foreign = sorted(columns - set(allowed))
     if foreign:
-        raise ValueError(f"the rule reads {', '.join(foreign)}, which columns.allow does not list")
+        lists = ", ".join(allowed) or "nothing"
+        raise ValueError(f"the rule reads {', '.join(foreign)}, which columns.allow does not list (it lists {lists})")
     return Rule(text, frozenset(columns), tree)
 
 
@@ -112,7 +113,7 @@ def _holds(node: ast.expr, row: str, values: Mapping[str, Any]) -> bool:
     if isinstance(node, ast.UnaryOp):
         return not _holds(node.operand, row, values)
     if isinstance(node, ast.Name):
-        return str(values.get(node.id)).strip().lower() in ("yes", "true", "1")
+        return plain(values.get(node.id)).lower() in ("yes", "true", "1")
     assert isinstance(node, ast.Compare) and isinstance(node.left, ast.Name)
     column, test, right = node.left.id, node.ops[0], node.comparators[0]
     value = values.get(column)
@@ -123,12 +124,12 @@ def _holds(node: ast.expr, row: str, values: Mapping[str, Any]) -> bool:
         return found == isinstance(test, ast.In)
     wanted = _constant(right)
     if isinstance(wanted, str):
-        return _ORDER[type(test)](str(value).strip(), wanted)
+        return _ORDER[type(test)](plain(value), wanted)
     return _ORDER[type(test)](_number(row, column, value), wanted)
 
 
 def _same(row: str, column: str, value: Any, wanted: str | float | None) -> bool:
-    return str(value).strip() == wanted if isinstance(wanted, str) else _number(row, column, value) == wanted
+    return plain(value) == wanted if isinstance(wanted, str) else _number(row, column, value) == wanted
 
 
 def _number(row: str, column: str, value: Any) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from headwater.errors import HeadwaterError
+from headwater_marketing.facts import plain
 
 
 def rows(path: Path, columns: Sequence[str], limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -25,7 +27,8 @@ def rows(path: Path, columns: Sequence[str], limit: int | None = None) -> Iterat
     yield from itertools.islice(found, limit)
 
 
-def _need(path: Path, columns: Sequence[str], has: Sequence[str]) -> None:
+def need(path: Path | str, columns: Sequence[str], has: Sequence[str]) -> None:
+    """Raises :class:`HeadwaterError` where a table (its file, or what it is) lacks a column or has it twice."""
     absent = [name for name in columns if name not in has]
     if absent:
         raise HeadwaterError(f"{path}: has no column {', '.join(map(repr, absent))}; it has {', '.join(map(repr, has))}")
@@ -40,7 +43,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
     try:
         with pq.ParquetFile(path) as file:
-            _need(path, columns, file.schema_arrow.names)
+            need(path, columns, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
@@ -50,7 +53,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """By Python's own reader: a line at a time, so memory does not grow with the file."""
     header, delimiter = _header(path)
-    _need(path, columns, header)
+    need(path, columns, header)
     places = [(name, header.index(name)) for name in columns]
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
@@ -70,6 +73,10 @@ def _csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _header(path: Path) -> tuple[list[str], str]:
     with open(path, "rb") as file:
         first = file.readline(1 << 20)
+    if first[:4] == b"PK\x03\x04":
+        raise HeadwaterError(f"{path}: is an Excel workbook; save the sheet as CSV (in Excel: CSV UTF-8)")
+    if re.fullmatch(rb"(\xef\xbb\xbf)?sep=.\r?\n", first):
+        raise HeadwaterError(f"{path}: line 1 is a note to Excel ({first.decode('utf-8-sig').strip()}); remove it")
     if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise HeadwaterError(f"{path}: is UTF-16; save it as UTF-8 (in Excel: CSV UTF-8)")
     try:
@@ -104,8 +111,8 @@ def keyed(path: Path, key: str, columns: Sequence[str]) -> Mapping[str, dict[str
 def by_key(table: Iterable[Mapping[str, Any]], key: str, where: str) -> Mapping[str, dict[str, Any]]:
     """The rows of a product table by its key; see :func:`keyed`."""
     found: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(table, 1):
-        name = str(row[key] if row[key] is not None else "").strip()
+    for number, row in enumerate(table):
+        name = plain(row[key])
         if not name:
             raise HeadwaterError(f"{where}: row {number} has no {key}")
         if name in found:

@@ -69,8 +69,9 @@ def write(plan: Plan, channel: Channel, policy: Policy, voice: str = "warm", lev
 
 def _refusal(plan: Plan, faults: Sequence[Violation]) -> Refused:
     facts = [fact for fact in plan.facts if fact.slot.least]
-    longest = max(facts, key=lambda fact: len(fact.text), default=None)
-    field = (longest.field or longest.slot.name) if longest else "the plan"
+    named = [fact for fact in facts for fault in faults if fault.words.startswith((f"{fact.slot.name} ", repr(fact.text)))]
+    about = named[0] if named else max(facts, key=lambda fact: len(fact.text), default=None)
+    field = (about.field or about.slot.name) if about else "the plan"
     if not faults:
         return Refused("policy", plan.row, field, f"no wording left for {', '.join(f.slot.name for f in facts) or 'no facts'}")
     length = next((fault for fault in faults if fault.kind == "length"), None)
@@ -108,7 +109,9 @@ class _Pen:
         self.names = frozenset(plan.names)
         deal = bool(self.names & {"percent", "was", "code"})
         permitted = _permitted(policy.banned, policy.claims, channel.name, deal)
-        self.lines = [line for line in permitted if line.slots <= self.names] + _own_sentences(plan)
+        # A code that takes off what the price already lacks would be read as a second reduction.
+        again = {"percent", "code"} if "was" in self.names else {""}
+        self.lines = [line for line in permitted if line.slots <= self.names and not again <= line.slots] + _own_sentences(plan)
         self.used: list[str] = []
         self.weights: dict[str, float] = {}  # by line
         texts = "".join(fact.text for fact in plan.facts) + policy.legal.get(channel.name, "")

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headwater_marketing.addresses import ENDINGS
 from headwater_marketing.channels import Channel
 from headwater_marketing.lookalikes import hunt, readings
 from headwater_marketing.plan import Fact, Message, Plan, Policy, Refused
@@ -63,11 +64,11 @@ _QUANTITIES = (
 )
 
 _FACT = "\ufffc"  # stands for a fact in what is left of a text
-_ACTIVE = ("{{", "}}", "{%", "%}", "{#", "#}", "${", "#{", "<%", "%>", "*|", "|*", "[[", "]]", "%%")
-_MARKUP = re.compile(r"<[A-Za-z/!?]|%[A-Za-z_]+%|(?i:javascript\s*:)")
+_ACTIVE = ("{{", "}}", "{%", "%}", "{#", "#}", "{!", "${", "$!{", "#{", "<%", "%>", "<#", "<@", "*|", "|*", "[[", "]]", "%%")
+_MARKUP = re.compile(r"<[A-Za-z/!?]|%[A-Za-z]\w*%|@[A-Za-z]\w*@|#[a-z]+\(|\[\w[\w .]*,\s*fallback\b|(?i:javascript\s*:)")
 _LEFTOVER = re.compile(r"[{}<>]|\[[\w .]*\]|__|\b(?:undefined|NaN|null|TODO|TBD|XXX)\b|(?i:lorem ipsum)")
 _ADDRESS = re.compile(r"(?i)[a-z]+://|\bwww\.|@|\b[a-z0-9-]{2,}\.[a-z]{2,}\b")
-_FOREIGN_ADDRESS = re.compile(r"(?i)\b(?:https?|ftp)\s*:|\bwww\.|\b[a-z0-9-]+\.(?:com|net|org|biz|info|ru|cn)\b")
+_FOREIGN_ADDRESS = re.compile(rf"(?i)\b(?:https?|ftp)\s*:|\bwww\.|\b[\w-]+\.(?:{'|'.join(ENDINGS)})\b")
 
 
 def judge(message: Message, plan: Plan, channel: Channel, policy: Policy) -> tuple[Violation, ...]:
@@ -91,7 +92,7 @@ def judge(message: Message, plan: Plan, channel: Channel, policy: Policy) -> tup
             links = any(p.name == name and p.links for p in channel.parts)
             found += _added(name, without, words, plan, links)
             found += _said(name, without, words, plan, policy)
-            found += _hidden(name, text, words)
+            found += _hidden(name, text, without, words)
     found += [Violation(*problem) for problem in channel.problems(message, own)]
     return tuple(dict.fromkeys(found))
 
@@ -268,13 +269,13 @@ def _whole(phrases: str) -> re.Pattern[str]:
     return re.compile(r"\b(?:" + phrases.replace("*", r"\w*").replace(" ", r"\s+") + r")\b")
 
 
-def _hidden(name: str, text: str, own: str) -> list[Violation]:
-    """Placeholders left over, what a sending system would run, characters nobody sees."""
-    found = [Violation(name, "active", f"{pair!r} would be run by a sending system") for pair in _ACTIVE if pair in text]
-    found += [Violation(name, "active", f"{m.group()!r} would be run as markup") for m in _MARKUP.finditer(text)]
+def _hidden(name: str, text: str, without: str, own: str) -> list[Violation]:
+    """Placeholders left over, characters nobody sees, and what a sending system would run, which only a legal text may hold."""
+    found = [Violation(name, "active", f"{pair!r} would be run by a sending system") for pair in _ACTIVE if pair in without]
+    found += [Violation(name, "active", f"{m.group()!r} would be run as markup") for m in _MARKUP.finditer(without)]
     found += [Violation(name, "leftover", f"{m.group()!r}") for m in _LEFTOVER.finditer(own)]
     for i, c in enumerate(text):
-        joins = c == "\u200d" and 0 < i < len(text) - 1 and not text[i - 1].isascii() and not text[i + 1].isascii()
+        joins = c in "\u200c\u200d" and 0 < i < len(text) - 1 and not text[i - 1].isascii() and not text[i + 1].isascii()
         if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") and c != "\n" and not joins:
             found.append(Violation(name, "invisible", f"U+{ord(c):04X}"))
     return found

@@ -205,10 +205,11 @@ def wording(codec: Words, ask: asks.Ask, plan: Plan, order: Order, like: str) ->
 class Writer:
     """Writes orders, all of a call together: a message depends on its own order alone. ``author`` None: templates alone.
 
-    Variants of a message differ in at least the share ``apart`` of their pairs of words; see :func:`apart`."""
+    Variants of a message differ in at least the share ``apart`` of their pairs of words; see :func:`apart`. ``told`` is the seed
+    that records name, where ``seed`` is drawn from it."""
 
-    def __init__(self, author: Author | None, seed: int, *, apart: float = 0.3) -> None:
-        self.author, self.seed, self.floor = author, seed, apart
+    def __init__(self, author: Author | None, seed: int, *, apart: float = 0.3, told: int | None = None) -> None:
+        self.author, self.seed, self.floor, self.told = author, seed, apart, seed if told is None else told
 
     def write(self, orders: Sequence[Order], variants: int) -> list[list[Record | Passed]]:
         """For each order a record a variant, or why there is none."""
@@ -307,7 +308,7 @@ class Writer:
             draft.message(copy),
             copy,
             " and ".join(sources),
-            self.seed,
+            self.told,
             draft.template if said < total else (),
             assigned=draft.variant == sent,
             score=None if draft.score is None else round(draft.score, 2),

@@ -127,6 +127,10 @@ class Result(ABC):
         """Why the result cannot be used, in words a user understands; None if it can."""
         return None
 
+    def counted_as(self) -> str | None:
+        """What a run counts it as, where its results are of several kinds ("message", "no consent"); None where they are not."""
+        return None
+
 
 class Pipeline(ABC, Generic[Input]):
     """A task on the user's own files: a thin composition of verbs.

@@ -46,16 +46,17 @@ class Noise:
     True
     """
 
-    __slots__ = ("key",)
+    __slots__ = ("key", "seed")
 
     def __init__(self, seed: int, *, device: str | torch.device = "cpu") -> None:
+        self.seed: int | None = seed  #: what it was made of; None of what is drawn from another
         low, high = _words(seed)
         self.key: Tensor = torch.tensor([[low, high]], dtype=torch.int64, device=device)
 
     @classmethod
     def _of(cls, key: Tensor) -> Noise:
         noise = cls.__new__(cls)
-        noise.key = key
+        noise.key, noise.seed = key, None
         return noise
 
     def __len__(self) -> int:

@@ -153,7 +153,7 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             paid = 0.0
             with error:
-                return self._refused(error)
+                return self._refused(error, body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ConnectionRefusedError | socket.gaierror):
@@ -163,8 +163,9 @@ class Endpoint:
         finally:
             self.till.settle(cost, paid)
 
-    def _refused(self, error: urllib.error.HTTPError) -> Answer:
-        """What an error's status means. Raises :class:`HeadwaterError` where trying again is no use."""
+    def _refused(self, error: urllib.error.HTTPError, body: bytes) -> Answer:
+        """What the status that a request (``body``) got means; others may be under way. Raises :class:`HeadwaterError` where trying
+        again is no use."""
         why = f"the server answered {error.code}"
         if error.code in (408, 409, 425, 429) or error.code >= 500:
             wait = _seconds(error.headers.get("Retry-After"))
@@ -173,10 +174,11 @@ class Endpoint:
                 return Answer(why=self.closed)
             return Answer(why=why, again=True, wait=wait)
         said = self._plain(error)
-        if error.code == 400 and self.limit in said and self.limit == "max_tokens" and "max_completion_tokens" in said:
+        asked = json.loads(body)
+        if error.code == 400 and "max_tokens" in asked and "max_tokens" in said and "max_completion_tokens" in said:
             self.limit = "max_completion_tokens"
             return Answer(why=why, again=True, wait=0.0)
-        if error.code == 400 and "temperature" in said and self.bold:
+        if error.code == 400 and "temperature" in asked and "temperature" in said:
             self.bold = False
             return Answer(why=why, again=True, wait=0.0)
         hint = f"; the key is read from ${self.key or KEY}" if error.code in (401, 403) else ""

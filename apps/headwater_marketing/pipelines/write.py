@@ -48,6 +48,16 @@ class Row(NamedTuple):
     values: Mapping[str, Any]
 
 
+#: Why a brief sends no message, as a run counts it.
+REASONS = {
+    "consent": "without consent",
+    "duplicate": "of a customer that came before",
+    "cap": "over the cap",
+    "offer": "without an offer",
+    "alike": "too like another variant",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Made(Result):
     """A message, or why a customer gets none."""
@@ -82,6 +92,12 @@ class Made(Result):
     def problem(self) -> str | None:
         """What is wrong with the row. Nothing is where it gets no message by the brief: no consent, a duplicate, a cap."""
         return self.made.words if isinstance(self.made, Passed) and self.made.reason in REFUSALS else None
+
+    def counted_as(self) -> str:
+        """Messages, those refused, and each reason of the brief to send none."""
+        if isinstance(self.made, Record):
+            return "written" if self.made.assigned else "other variants"
+        return "refused" if self.made.reason in REFUSALS else REASONS.get(self.made.reason, self.made.reason)
 
 
 class Write(Pipeline[Row]):
@@ -140,7 +156,8 @@ class Write(Pipeline[Row]):
 
     def run(self, model: Generator, rows: Sequence[tuple[int, Row]], noise: Noise, options: WriteOptions) -> Iterator[Made]:
         seed = noise.fold(self.name).number()
-        writer = Writer(authors.author(self._author(model, options), seed, options.boldness), seed, apart=options.apart)
+        author = authors.author(self._author(model, options), seed, options.boldness)
+        writer = Writer(author, seed, apart=options.apart, told=noise.seed)
         for _, group in itertools.groupby(rows, key=lambda row: id(row[1].mailing)):
             part = list(group)
             mailing = part[0][1].mailing

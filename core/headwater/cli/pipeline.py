@@ -47,7 +47,9 @@ def build(domain: Domain[Any, Any], kind: type[Pipeline[Any]]) -> Callable[..., 
             raise HeadwaterError(f"SOURCE: no such file or folder: {path}")
         made = perform(domain, pipeline, path, out, model=model, seed=seed, device=device, options=options, example=example)
         facts = {"page": out / PAGE, "folder": out, "n": made.count, "not_usable": len(made.bad), "seed": seed}
+        facts |= {"kinds": dict(made.kinds)} if made.kinds else {}
         line = f"{domain.name} {kind.name}: {made.count} result{'s' * (made.count != 1)}"
+        line += f" ({made.said})" if made.kinds else ""
         line += f", {len(made.bad)} not usable" if made.bad else ""
         terminal.tell(f"{line}, {terminal.seconds(began)}", out / PAGE, facts=facts, as_json=json)
         if made.bad:
@@ -125,7 +127,7 @@ def _made(pipeline: Pipeline[Any], generator: Generator, source: Path, options: 
                 result.write(stage)
                 record, problem = result.record(), result.problem()
                 fragment = result.render() if made.count < SHOWN else ""
-                made.add(Shown(result.row, result.draw, result.columns_shown(record), problem, fragment))
+                made.add(Shown(result.row, result.draw, result.columns_shown(record), problem, fragment), result.counted_as())
                 table.add(row_of(result.row, result.draw, problem, record))
         table.close()
         if made.count:

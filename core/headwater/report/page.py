@@ -320,14 +320,23 @@ class Shown:
 
 @dataclass
 class Outcome:
-    """What a pipeline made: how many results, which of them cannot be used and why, and the first, which its page draws."""
+    """What a pipeline made: how many results, of which kinds, which of them cannot be used and why, and the first, which its page
+    draws."""
 
     count: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     bad: list[tuple[int, str]] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
 
-    def add(self, result: Shown) -> None:
+    @property
+    def said(self) -> str:
+        """The kinds in words, the most frequent first; empty where there are none."""
+        return ", ".join(f"{n:,} {kind}" for kind, n in self.kinds.most_common())
+
+    def add(self, result: Shown, kind: str | None = None) -> None:
         self.count += 1
+        if kind is not None:
+            self.kinds[kind] += 1
         if result.problem is not None:
             self.bad.append((result.row, result.problem))
         if len(self.shown) < SHOWN:
@@ -346,6 +355,7 @@ def results_page(
     """The page of a pipeline: the first results drawn, with their columns, and the files. ``facts`` are model, seed and options."""
     bad = len(made.bad)
     counts = [("results", f"{made.count:,}", f"{bad:,} not usable" if bad else "")]
+    counts += [("of them", made.said, "")] if made.kinds else []
     title = f"{domain.name.capitalize()}, {name}"
     reasons = reason_table([row for row, _ in made.bad], [why for _, why in made.bad])
     return document(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tracemalloc
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 from headwater.errors import HeadwaterError
 from headwater_marketing import brief, tables
 from headwater_marketing.audience import Audience, Passed, Task, consents, variant
+from headwater_marketing.campaign import Mailing
 
 RAW = {
     "name": "winter",
@@ -28,17 +30,19 @@ ANNA = {"id": "1", "ok": "yes", "likes": "k", "tenure": "3", "name": "Anna"}
 
 
 def _made(*rows, **changes):
+    """What becomes of rows that are each decided on its own, and how many pass for which reason."""
     audience = Audience(brief.parse({**copy.deepcopy(RAW), **changes}), PRODUCTS)
-    return list(audience.tasks(rows)), audience.tally
+    made = [m for i, row in enumerate(rows) for m in audience.row(i, row, audience.again(row))]
+    return made, Counter(m.reason for m in made if isinstance(m, Passed))
 
 
 def test_a_row_becomes_a_task_a_channel():
-    made, tally = _made(ANNA)
+    made, _ = _made(ANNA)
     assert [(t.channel, t.plan.text("product"), t.plan.text("price"), t.offer) for t in made] == [
         ("sms", "Kettle", "£39.99", "usual"),
         ("push", "Kettle", "£39.99", "usual"),
     ]
-    assert made[0].fields == ("tenure", "name") and tally.tasks == 2
+    assert made[0].fields == ("tenure", "name")
     assert "percent" not in made[0].plan.names
 
 
@@ -49,10 +53,52 @@ def test_an_offer_takes_off_the_percentage_to_the_penny():
     assert (made[0].segment, made[0].voice, made[0].offer_rule) == ("long", "refined", "tenure >= 12")
 
 
+def test_what_is_taken_off_is_what_all_agree_on():
+    offer = [{"name": "now", "price_is": "before", "facts": {"percent": 20}}]
+    (made, *_), _ = _made(ANNA, offers=offer, facts={"price": 10})
+    assert made.reason == "conflict" and "sources disagree on price" in made.words
+    columns = RAW["columns"] | {"facts": {"percent": "share"}}
+    slots, offer = {"percent": {"required": False}}, [{"name": "now", "price_is": "before"}]
+    for share, price in (("0.1", "£39.99"), (None, "£39.99"), ("10%", "£35.99")):
+        (made, *_), _ = _made(ANNA | {"share": share}, offers=offer, columns=columns, slots=slots | {"was": {"required": False}})
+        assert made.plan.text("price") == price
+    (made, *_), _ = _made(ANNA | {"share": "0.1"}, offers=offer, columns=columns)
+    assert made.reason == "malformed" and made.words.startswith("row 0, share: ")
+
+
+def test_whole_numbers_are_the_same_whatever_their_neighbours_made_of_them():
+    plan = brief.parse(copy.deepcopy(RAW) | {"offers": [{"name": "v", "when": "tenure == '7'"}, {"name": "usual"}]})
+    products = tables.by_key([{"sku": 101.0, "title": "Kettle", "price": 9}], "sku", "products")
+    first, second = (
+        list(Audience(plan, products).row(0, {"id": n, "ok": "yes", "likes": k, "tenure": t}))
+        for n, k, t in ((1, 101, 7), (1.0, 101.0, 7.0))
+    )
+    assert first == second and (first[0].customer, first[0].offer) == ("1", "v")
+    assert consents(1, ["1"]) and not consents("", [""])
+    with pytest.raises(HeadwaterError, match="row 0 has no sku"):
+        tables.by_key([{"sku": float("nan"), "title": "Discontinued"}], "sku", "products")
+
+
+def test_a_no_in_any_row_of_a_customer_is_a_no():
+    rows = [
+        ANNA,
+        ANNA | {"ok": "no"},
+        ANNA | {"id": "2"},
+        ANNA | {"id": "3", "mail": "a@x"},
+        {"id": "4", "ok": None, "mail": "A@X "},
+    ]
+    plan = brief.parse(copy.deepcopy(RAW) | {"columns": RAW["columns"] | {"same": "mail"}})
+    mailing = Mailing(plan, PRODUCTS)
+    decided = list(mailing.decide(iter(rows)))
+    assert [d["withheld"] for d in decided] == [["ok"], ["ok"], [], ["ok"], ["ok"]]
+    (made, *_) = Audience(plan, PRODUCTS).row(0, ANNA, withheld=decided[0]["withheld"])
+    assert made.reason == "consent" and "another row" in made.words
+
+
 @pytest.mark.parametrize("value", [None, float("nan"), "", "no", "y", "1", 1, "unknown", "yes please", False])
 def test_anything_but_yes_is_no_and_counted(value):
     made, tally = _made(ANNA | {"ok": value})
-    assert all(isinstance(m, Passed) for m in made) and tally.without == {"consent": 2} and tally.tasks == 0
+    assert all(isinstance(m, Passed) for m in made) and tally == {"consent": 2}
     assert consents(" YES ") and consents(True)
 
 
@@ -72,29 +118,29 @@ def test_duplicates_by_key_and_by_address():
         ANNA | {"id": "4", "mail": ""},
     ]
     made, tally = _made(*rows, columns=columns)
-    assert tally.without == {"duplicate": 2} and {m.customer for m in made if isinstance(m, Task)} == {"1", "3", "4"}
+    assert tally == {"duplicate": 2} and {m.customer for m in made if isinstance(m, Task)} == {"1", "3", "4"}
 
 
 def test_caps():
     made, tally = _made(ANNA, cap={"messages": 1})
-    assert [type(m) for m in made] == [Task, Passed] and tally.without == {"cap": 1}
+    assert [type(m) for m in made] == [Task, Passed] and tally == {"cap": 1}
     rows = [ANNA | {"id": str(i), "sent": sent} for i, sent in enumerate(["3", "4", None, "x", "2.0"])]
-    _, tally = _made(*rows, cap={"recent": "sent", "most": 4})
-    assert tally.without == {"cap": 1, "malformed": 1} and tally.tasks == 6
+    made, tally = _made(*rows, cap={"recent": "sent", "most": 4})
+    assert tally == {"cap": 1, "malformed": 1} and len(made) == 8
 
 
 @pytest.mark.parametrize(
     ("change", "reason", "words"),
     [
-        ({"id": " "}, "missing", "row 1, id: the customer's key is missing"),
-        ({"likes": "zz"}, "missing", "row 1, likes: the product table has no 'zz'"),
-        ({"likes": None}, "missing", "row 1, likes: says no product"),
-        ({"tenure": "many"}, "malformed", "row 1, tenure: a rule compares"),
+        ({"id": " "}, "missing", "row 0, id: the customer's key is missing"),
+        ({"likes": "zz"}, "missing", "row 0, likes: the product table has no 'zz'"),
+        ({"likes": None}, "missing", "row 0, likes: says no product"),
+        ({"tenure": "many"}, "malformed", "row 0, tenure: a rule compares"),
     ],
 )
 def test_refusals_name_row_and_field(change, reason, words):
-    made, tally = _made(ANNA | change)
-    assert [m.reason for m in made] == [reason] and words in made[0].words and tally.tasks == 0
+    made, _ = _made(ANNA | change)
+    assert [m.reason for m in made] == [reason] and words in made[0].words
 
 
 def test_no_offer_holds():
@@ -185,6 +231,6 @@ def test_a_long_file_is_read_line_by_line(tmp_path):
 
 def test_products_once_each(tmp_path):
     assert tables.keyed(_file(tmp_path, "sku,t\na,1\nb,2\n"), "sku", ["t"])["b"] == {"sku": "b", "t": "2"}
-    for content, words in (("sku,t\na,1\na,2\n", "row 2 repeats"), ("sku,t\n ,1\n", "row 1 has no sku")):
+    for content, words in (("sku,t\na,1\na,2\n", "row 1 repeats"), ("sku,t\n ,1\n", "row 0 has no sku")):
         with pytest.raises(HeadwaterError, match=words):
             tables.keyed(_file(tmp_path, content), "sku", ["t"])

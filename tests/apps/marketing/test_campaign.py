@@ -28,6 +28,14 @@ CUSTOMERS = [row for i, row in enumerate(EVERYBODY) if i < 6 or i % 5 == 0 or ro
 PRODUCTS = tables.keyed(EXAMPLES / "products.csv", "sku", ["title", "price", "feature"])
 
 
+SMALL = {"name": "tea", "channels": ["push"], "facts": {"product": "Assam"}, "columns": {"key": "id", "consent": "ok"}}
+GOODS = {
+    "facts": {},
+    "products": {"key": "k", "facts": {"product": "t"}},
+    "columns": {"key": "id", "consent": "ok", "product": "id"},
+}
+
+
 class Stand(Author):
     """A model in one function of (line, a number drawn for it, attempt)."""
 
@@ -137,7 +145,8 @@ CHANGES = {
 def test_a_field_changes_exactly_the_copy_that_uses_it(say, change):
     before, _ = written(say=say)
     row, product = CHANGES[change]
-    values = [values | row if values["customer"] == "1001" else values for values in CUSTOMERS]
+    named = next(key[0] for key, r in before.items() if "first_name" in r.task.plan.names and r.task.product == "K1")
+    values = [values | row if values["customer"] == named else values for values in CUSTOMERS]
     goods = {key: item | (product if product and key == "K1" else {}) for key, item in PRODUCTS.items()}
     after, _ = written(values, goods, say=say)
     fields = {f"product.{name}" for name in product or ()} | row.keys()
@@ -147,7 +156,7 @@ def test_a_field_changes_exactly_the_copy_that_uses_it(say, change):
         for fact in record.task.plan.facts
         if any(field in fact.field for field in fields)
         and (product is None or record.task.product == "K1")
-        and (product or key[0] == "1001")
+        and (product or key[0] == named)
     }
     changed = {key for key in before.keys() & after.keys() if before[key].message != after[key].message}
     assert changed == uses and before.keys() == after.keys()
@@ -171,7 +180,7 @@ def test_variants_keep_their_distance_and_each_customer_has_one():
         assert all(apart(a.copy, b.copy) >= 0.3 for a, b in combinations(group, 2))
         assert [r.assigned for r in group].count(True) == 1
     for group in full:
-        assert next(r for r in group if r.assigned).task.variant == variant(BRIEF.name, group[0].task.customer, BRIEF.variants)
+        assert next(r for r in group if r.assigned).task.variant == variant(BRIEF.name, group[0].task.customer, 3)
     first = {key: record.message for key, record in records.items() if key[2] == 0}
     assert first == texts(variants=1, say=honest)  # what more variants are asked for changes nothing in the first
 
@@ -224,6 +233,14 @@ def test_a_frame_holds_messages_and_why_others_got_none():
     assert len(first) == len(set(zip(frame.customer, frame.channel, strict=True)))
 
 
+def test_variants_asked_for_are_shared_out_and_no_message_is_a_frame_too():
+    rows = [{"id": i, "ok": "yes"} for i in range(40)]
+    frame = Campaign(SMALL, None, apart=0).write(rows, variants=3)
+    assert set(frame[frame.assigned].variant) == {0, 1, 2} and frame.assigned.sum() == 40
+    empty = Campaign(SMALL, None).write([{"id": 1, "ok": "no"}])
+    assert len(empty) == 0 and {"text", "customer", "why"} <= set(empty.columns)
+
+
 def test_every_record_comes_back_from_its_columns():
     for row, made in Campaign(BRIEF, None).run(CUSTOMERS, PRODUCTS.values()):
         if isinstance(made, Record):
@@ -244,6 +261,21 @@ def test_every_record_comes_back_from_its_columns():
         (
             lambda: Campaign(BRIEF, None).write(pandas.DataFrame({"customer": ["1"]}), PRODUCTS.values()),
             "customers: has no column 'ok_sms'",
+        ),
+        (lambda: Campaign(BRIEF, None).write(None, PRODUCTS.values()), "customers: expected a DataFrame, a CSV or Parquet file"),
+        (lambda: Campaign(BRIEF, None).write([5], PRODUCTS.values()), "rows as dictionaries; row 0 is int"),
+        (lambda: Campaign(BRIEF, None).write([{"customer": "1"}], PRODUCTS.values()), "customers: has no column 'ok_sms'"),
+        (lambda: Campaign(BRIEF, None).write(CUSTOMERS, PRODUCTS.values(), variants=2.5), "whole number from 1 to 20; got 2.5"),
+        (lambda: Campaign(BRIEF, None).write(CUSTOMERS, PRODUCTS.values(), seed=1.5), "seed: expected a whole number; got 1.5"),
+        (lambda: Campaign(BRIEF, None, boldness=9), "boldness: expected a number from 0.1 to 3; got 9"),
+        (lambda: Campaign(BRIEF, 5), "model: expected"),
+        (
+            lambda: Campaign(SMALL, None).write(pandas.DataFrame([["1", "no", "yes"]], columns=["id", "ok", "ok"])),
+            "customers: has two columns 'ok'",
+        ),
+        (
+            lambda: Campaign(SMALL | {"offers": [{"name": "o", "product": "zz"}]} | GOODS, None).write([], [{"k": 1, "t": "Tea"}]),
+            "'zz'",
         ),
         (lambda: Campaign(EXAMPLES / "none.toml"), "no such file"),
         (lambda: Campaign(BRIEF, None).write(EXAMPLES / "none.csv", PRODUCTS.values()), "no such file"),

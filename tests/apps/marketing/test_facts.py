@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater_marketing.channels import CHANNELS
 from headwater_marketing.facts import Style, close, fill, gather, missing, shown
-from headwater_marketing.plan import Fact, Plan, Refused, Slot
+from headwater_marketing.plan import Fact, Plan, Policy, Refused, Slot
+from headwater_marketing.validator import judge
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,6 @@ def _gather(**values):
         ({"product": [("title", "Win at evil.com")]}, "malformed", "title"),
         ({"product": [("title", "\u200b\u200b")]}, "malformed", "title"),
         ({"price": [("price", 40), ("offer.price", "41")]}, "conflict", "price, offer.price"),
-        ({"was": [("was", 40)]}, "conflict", "was"),
         ({"was": [("was", 50)], "percent": [("percent", 25)]}, "conflict", "percent"),
     ],
 )
@@ -97,6 +98,19 @@ def test_refusals_name_row_and_field(values, reason, field):
         _gather(**values)
     assert (caught.value.reason, caught.value.row, caught.value.field) == (reason, "7", field)
     assert str(caught.value).startswith(f"row 7, {field}: ")
+
+
+def test_an_earlier_price_that_is_no_higher_is_refused_or_left_out():
+    plan = _gather(was=[("compare_at", 40)])
+    assert "was" not in plan.names and "not above the price" in plan.left_out["compare_at"]
+    with pytest.raises(Refused, match="not above the price"):
+        gather("7", [Slot("price", "price"), Slot("was", "price")], {"price": [("price", 40)], "was": [("was", 40)]})
+
+
+def test_what_a_coin_rounds_is_no_conflict():
+    for style, was, price in ((Style(), "0.50", "0.43"), (Style("en-GB", "JPY"), 50, 43)):
+        plan = gather("7", SLOTS[1:4], {"price": [("price", price)], "was": [("was", was)], "percent": [("p", 15)]}, style)
+        assert plan.text("percent") == "15%"
 
 
 def test_agreeing_sources_and_rounding_pass():
@@ -111,6 +125,42 @@ def test_a_strange_name_is_left_out_and_said(name):
     plan = _gather(first_name=[("name", name)])
     assert "first_name" not in plan.names or plan.text("first_name") == "Anna Bcc"
     assert "first_name" in plan.names or "name" in plan.left_out
+
+
+@pytest.mark.parametrize("name", "bit.ly|evil.io|DECEASED|unknown|First Name|TEST|Mr.|x|n.a.|Customer".split("|"))
+def test_a_name_of_nobody_is_left_out(name):
+    assert "first_name" not in _gather(first_name=[("name", name)]).names
+
+
+@pytest.mark.parametrize("title", ["bit.ly/abc tea", "Visit evil.xyz now", "me@evil.app tea", "Tea at shop.co.uk"])
+def test_what_a_phone_makes_a_link_of_is_no_name(title):
+    with pytest.raises(Refused, match="an address inside a name"):
+        _gather(product=[("title", title)])
+
+
+@pytest.mark.parametrize("title", ["Dr. Martens 1460", "Node.js Mug", "St. Ives Soap", "e.l.f. Brush", "No.5 Candle"])
+def test_names_with_dots_stay(title):
+    assert _gather(product=[("title", title)]).text("product") == title
+
+
+@pytest.mark.parametrize(
+    "text",
+    (
+        "{!$User.Email}~%FIELD1%~<#assign x=1>~#set($x=1)~$!{x}~[firstname,fallback=you]~@FIRSTNAME@~{{x}}~{% if %}~[[x]]~*|X|*"
+    ).split("~"),
+)
+def test_what_a_sending_system_would_run_is_broken_and_seen(text):
+    broken = shown(f"Tea {text} cup")
+    plan = Plan("1", (Fact(Slot("product", "name"), broken),), {})
+    assert broken != f"Tea {text} cup" and not [
+        v for v in judge({"text": [broken]}, plan, CHANNELS["sms"], Policy()) if v.kind == "active"
+    ]
+    raw = Plan("1", (Fact(Slot("product", "name"), text),), {})
+    assert [v for v in judge({"text": [text]}, raw, CHANNELS["sms"], Policy()) if v.kind == "active"]
+
+
+def test_scripts_that_are_written_with_joiners_keep_them():
+    assert shown("ශ්\u200dරී") == "ශ්\u200dරී" and shown("Pay\u200dPal") == "PayPal" and shown("Pа\u200dу") == "Pау"
 
 
 @pytest.mark.parametrize("name", ["Zoë", "O'Brien", "Jean-Luc", "María del Carmen", "李", "Åsa", "Nan", "J. R."])

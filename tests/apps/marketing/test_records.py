@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html.parser
 import json
+import re
 
 import pytest
 
@@ -64,6 +65,17 @@ def test_a_mail_as_html():
     made.feed(body_html(record))
     assert made.tags == {"p", "a", "br"} and made.marks == {"href"} and EVIL in made.words
     assert '<a href="https://a.example/?x=1&amp;y=2">' in body_html(record)
+
+
+def test_an_address_that_begins_like_another_is_a_link_of_its_own():
+    record = _record("email")
+    record.message["body"] = ("See https://a.example/u. Or (https://a.example/u)!\n\nUnsubscribe: https://a.example/unsub?x=1&y",)
+    links = re.findall(r'href="([^"]*)"', body_html(record))
+    assert links == ["https://a.example/u", "https://a.example/u", "https://a.example/unsub?x=1&amp;y"]
+
+
+def test_a_telephone_number_is_no_formula():
+    assert cell("+4915112345678") == "+4915112345678" and cell("+1+1") == "'+1+1"
 
 
 @pytest.mark.parametrize("start", [*FORMULA, " =", "\u00a0+"])
