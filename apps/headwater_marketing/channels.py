@@ -30,6 +30,21 @@ class Sms:
     parts: int
 
 
+def gsm(text: str) -> bool:
+    """Whether a text can travel in septets."""
+    return all(c in GSM_BASIC or c in GSM_EXTENSION for c in text)
+
+
+def septets(c: str) -> int:
+    """The width of a character in GSM-7."""
+    return 2 if c in GSM_EXTENSION else 1
+
+
+def units(c: str) -> int:
+    """The width of a character in UCS-2."""
+    return 2 if ord(c) > 0xFFFF else 1
+
+
 def sms(text: str) -> Sms:
     """How a text travels as SMS. One character outside GSM-7 turns the whole message into UCS-2.
 
@@ -43,10 +58,10 @@ def sms(text: str) -> Sms:
     >>> sms("a" * 68 + "🎉").parts, sms("a" * 69 + "🎉").parts
     (1, 2)
     """
-    if all(c in GSM_BASIC or c in GSM_EXTENSION for c in text):
-        widths = [2 if c in GSM_EXTENSION else 1 for c in text]
+    if gsm(text):
+        widths = list(map(septets, text))
         return Sms("GSM-7", sum(widths), _parts(widths, 160, 153))
-    widths = [2 if ord(c) > 0xFFFF else 1 for c in text]
+    widths = list(map(units, text))
     return Sms("UCS-2", sum(widths), _parts(widths, 70, 67))
 
 
@@ -187,7 +202,7 @@ class Channel:
         return any(p.links for p in self.parts) if kind == "url" else self.personal or kind != "person"
 
     def limited(self, limits: Mapping[str, int]) -> Channel:
-        """The same channel with other limits, by part (a brief's ``max``)."""
+        """The same channel with other limits, by part (a brief's ``limits``)."""
         return replace(self, parts=tuple(replace(p, limit=limits.get(p.name, p.limit)) for p in self.parts))
 
     def problems(self, message: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:

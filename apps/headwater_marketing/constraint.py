@@ -17,9 +17,9 @@ import numpy as np
 
 from headwater.constraints import FiniteConstraint, Mask
 from headwater_marketing.asks import SWITCHES, Ask, spoken
-from headwater_marketing.channels import Part, parts
+from headwater_marketing.channels import Part, gsm, parts, septets, units
 from headwater_marketing.codecs import Said, Words
-from headwater_marketing.lexicon import PLACE, POUND, START, gsm, lexicon, permitted, septets, units, widths
+from headwater_marketing.lexicon import PLACE, POUND, START, lexicon, permitted, widths
 from headwater_marketing.plan import Policy
 from headwater_marketing.realisations import PATTERNS
 from headwater_marketing.trie import CLEAR, State, trie

@@ -207,9 +207,3 @@ DATASETS: dict[str, Dataset[Copy]] = {
     "e2e": _dataset(reviews.E2E_CARD, functools.partial(e2e_items, "e2e"), e2e_sample),
     "e2e_original": _dataset(reviews.E2E_CARD, functools.partial(e2e_items, "e2e_original"), e2e_sample),
 }
-
-
-def productions(items: Sequence[Copy]) -> dict[str, int]:
-    """Distinct texts by channel and part."""
-    seen = {(item.ask.channel, item.ask.part, item.text) for item in items}
-    return dict(Counter(f"{channel} {part}" for channel, part, _ in seen))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater_marketing.channels import GSM_BASIC, GSM_EXTENSION, Rule
+from headwater_marketing.channels import GSM_BASIC, Rule
 from headwater_marketing.codecs import Words
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -115,19 +115,6 @@ def _usable(number: int, token: str, codec: Words) -> bool:
 def lexicon(codec: Words) -> Lexicon:
     """The lexicon of a codec."""
     return Lexicon(codec)
-
-
-def septets(c: str) -> int:
-    return 2 if c in GSM_EXTENSION else 1
-
-
-def units(c: str) -> int:
-    return 2 if ord(c) > 0xFFFF else 1
-
-
-def gsm(text: str) -> bool:
-    """Whether a text can travel in septets."""
-    return all(c in GSM_BASIC or c in GSM_EXTENSION for c in text)
 
 
 @functools.lru_cache(maxsize=64)

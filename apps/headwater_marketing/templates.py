@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from headwater_marketing.channels import GSM_BASIC, GSM_EXTENSION, Channel, Part, columns
+from headwater_marketing.channels import Channel, Part, columns, gsm, septets, units
 from headwater_marketing.facts import close, fill
 from headwater_marketing.grammar import Dice, Line, draw, lines, shortest
 from headwater_marketing.phrases import LEVELS, VOICES
@@ -115,7 +115,7 @@ class _Pen:
         self.used: list[str] = []
         self.weights: dict[str, float] = {}  # by line
         texts = "".join(fact.text for fact in plan.facts) + policy.legal.get(channel.name, "")
-        self.gsm = channel.name == "sms" and all(c in GSM_BASIC or c in GSM_EXTENSION for c in texts)
+        self.gsm = channel.name == "sms" and gsm(texts)
 
     def message(self) -> Message | None:
         """Copy with placeholders by part; None where the lines cannot state every fact."""
@@ -150,7 +150,7 @@ class _Pen:
         if self.channel.name == "ad":
             return columns(text)
         if self.channel.name == "sms":
-            return sum(2 if (c in GSM_EXTENSION and self.gsm) or ord(c) > 0xFFFF else 1 for c in text)
+            return sum(map(septets if self.gsm else units, text))
         return len(text)
 
     def _weight(self, line: Line) -> float:
@@ -180,9 +180,7 @@ class _Pen:
         if not fitting:
             return None
         if not self.dice:
-            return self._text(
-                min(fitting, key=lambda line: (line.rank(self.voice, self.level), self._width(shortest(line.tree, self._width))))
-            )
+            return self._text(min(fitting, key=self._plainness))
         dice = self.dice
         return self._text(dice.order(fitting, lambda line: self._weight(line) * (1 + len(line.slots)))[0])
 
