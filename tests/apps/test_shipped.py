@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from headwater.checkpoint import CARD, METRICS, WEIGHTS, read_config, read_metri
 from headwater.noise import Noise
 
 LIMITS = {"medical": 15e6, "molecules": 15e6, "music": 30e6, "marketing": 15e6}  # all together 75 MB
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "models"  # of data whose licence no package has
 SHIPPED = [f"{name}/{model}" for name in LIMITS for model in registry.models(registry.find(name))]
 
 
@@ -26,6 +29,14 @@ def test_a_shipped_model_is_whole(name: str) -> None:
     assert (folder / CARD).read_text("utf-8").startswith("---")
     assert read_metrics(folder)["command"] and (folder / METRICS).is_file()
     assert (folder / WEIGHTS).stat().st_size <= 12e6
+
+
+@pytest.mark.parametrize("folder", sorted(BENCHMARKS.iterdir()), ids=lambda folder: folder.name)
+def test_a_model_of_a_benchmark_is_whole_and_says_its_licence(folder: Path) -> None:
+    assert read_config(folder)["command"].startswith("headwater train ")
+    assert read_config(folder)["name"] == folder.name and (folder / "LICENSE").is_file()
+    assert hw.load(folder).recipe.data == "e2e"
+    assert (folder / CARD).read_text("utf-8").startswith("---\nlicense: cc-by-sa-4.0\n")
 
 
 def test_the_domains_stay_within_their_budgets() -> None:

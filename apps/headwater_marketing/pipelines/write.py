@@ -51,7 +51,7 @@ class Row(NamedTuple):
 #: Why a brief sends no message, as a run counts it.
 REASONS = {
     "consent": "without consent",
-    "duplicate": "of a customer that came before",
+    "duplicate": "duplicates",
     "cap": "over the cap",
     "offer": "without an offer",
     "alike": "too like another variant",

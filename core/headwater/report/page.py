@@ -355,7 +355,7 @@ def results_page(
     """The page of a pipeline: the first results drawn, with their columns, and the files. ``facts`` are model, seed and options."""
     bad = len(made.bad)
     counts = [("results", f"{made.count:,}", f"{bad:,} not usable" if bad else "")]
-    counts += [("of them", made.said, "")] if made.kinds else []
+    counts += [(kind, f"{n:,}", "") for kind, n in made.kinds.most_common()]
     title = f"{domain.name.capitalize()}, {name}"
     reasons = reason_table([row for row, _ in made.bad], [why for _, why in made.bad])
     return document(
