@@ -81,8 +81,10 @@ def _apart(bench: Bench) -> bool:
             return False
         if "score" not in family.verbs:
             return True
-        keys, count = noise.rows(range(TILE)), len(bench.batch)
-        batches = [bench.batch, bench.batch[:1].expand(bench.batch.shape)]
+        lengths = family.buckets(bench.batch)  # rows of one length are scored together
+        beside = bench.batch[lengths == lengths[0]]
+        keys, count = noise.rows(range(TILE)), len(beside)
+        batches = [beside, beside[:1].expand(beside.shape)]
         scores = [family.score(b, keys[:count], context[:count]).value for b in batches]
     return torch.equal(scores[0][0], scores[1][0])
 
@@ -125,22 +127,25 @@ def knobs_obeyed(subject: Subject, recipe: str) -> str | None:
             keys = key("knobs").rows(range(len(bench.batch)))
             low, high = (float(model.family.loss(model.family.players[0], bench.batch, c, keys)) for c in contexts)
         assert low != high, f"{field.name!r} does not reach the network, which should read every part of its context"
-        made = [_asked(bench, wish, rows) for wish in pair]
+        made = [_asked(bench, field, wish, rows) for wish in pair]
         assert not equal(*made), f"{field.name!r} does not reach the samples: they are the same whatever is asked"
         finite = all(np.isfinite(a).all() for a in made[0] + made[1])
         assert finite, f"{field.name!r} with guidance gives samples that are not finite"
     return _shipped_obeys(subject, recipe, described)
 
 
-def _asked(bench: Bench, wish: Any, rows: int) -> list[Array]:
-    """Samples of one wish, pressed; of a recipe over a latent the latents, since tokens show large moves of them only."""
+def _asked(bench: Bench, field: Field, wish: Any, rows: int) -> list[Array]:
+    """Samples of one wish, pressed; of a recipe over a latent the latents, since tokens show large moves of them only, but of what
+    it passes on to the autoencoder."""
     import torch
 
     from headwater.families.contract import Steer
     from headwater.families.latent import Latent
+    from headwater.model import passed_on
 
     model = bench.generator.model
-    if not isinstance(model.family, Latent):
+    of_the_items = model.autoencoder is not None and field in passed_on(model.autoencoder)
+    if not isinstance(model.family, Latent) or of_the_items:
         return bench.arrays(rows, seed=5, wishes=[wish] * rows, guidance=2.0 if model.family.guided else None)
     with torch.no_grad():
         context = model.conditioner.with_null(model.conditions([wish] * rows))
