@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import headwater as hw
-from headwater import registry
+from headwater import registry, testing
 from headwater.checkpoint import CARD, METRICS, WEIGHTS, read_config, read_metrics
 from headwater.noise import Noise
 
@@ -37,6 +37,12 @@ def test_a_model_of_a_benchmark_is_whole_and_says_its_licence(folder: Path) -> N
     assert read_config(folder)["name"] == folder.name and (folder / "LICENSE").is_file()
     assert hw.load(folder).recipe.data == "e2e"
     assert (folder / CARD).read_text("utf-8").startswith("---\nlicense: cc-by-sa-4.0\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_kit_passes(name: str) -> None:
+    assert [(o.check, o.note) for o in testing.run(registry.find(name)) if o.status == "fail"] == []
 
 
 def test_the_domains_stay_within_their_budgets() -> None:
