@@ -66,18 +66,19 @@ def fold(text: str) -> str:
     return plain.translate(_LATIN).casefold()
 
 
-def readings(text: str) -> list[str]:
+@functools.lru_cache(maxsize=4096)  # a message is judged line by line, and again as a whole
+def readings(text: str) -> tuple[str, ...]:
     """The text folded, and folded again with figures and signs between letters read as letters (fr33, be5t, beIow).
 
     >>> readings("Fr33 tea at 5")
-    ['fr33 tea at 5', 'free tea at 5']
+    ('fr33 tea at 5', 'free tea at 5')
     """
     plain = "".join(c for c in unicodedata.normalize("NFKC", text) if c < "\x80" or unicodedata.category(c) != "Cf")
     found = [fold(text)]
     for signs, latin in _SIGNS:
         letters = re.sub(r"(?<=[a-z])I", "l", plain) if latin is _LATIN else plain
         found.append(fold(_INSIDE.sub(lambda figures, signs=signs: figures.group().translate(signs), letters.translate(latin))))  # type: ignore[misc]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 @functools.lru_cache(maxsize=4096)

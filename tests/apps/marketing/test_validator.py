@@ -182,7 +182,7 @@ def test_folding():
         and not hunt("bok").search("book")
     )
     assert hunt("good").search("goooood") and not hunt("god").search("good")
-    assert readings("20% off now!") == ["20% off now!"]
+    assert readings("20% off now!") == ("20% off now!",)
 
 
 def test_an_address_only_where_links_are():
