@@ -149,18 +149,29 @@ class Brief(_Part):
     def _fits(self) -> Brief:
         _one_of("locale", self.locale, LOCALES)
         _one_of("currency", self.currency, CURRENCIES)
-        for where, names in (("legal", self.legal), ("limits", self.limits)):
-            for name in names:
-                _one_of(where, name, CHANNELS)
+        self._sent()
+        self._stated()
+        if self.clusters and (foreign := sorted(set(self.clusters.columns) - set(self.columns.allow))):
+            raise ValueError(f"clusters.columns reads {', '.join(foreign)}, which columns.allow does not list")
+        self._sold()
+        list(self.rules)  # raises where one cannot be read
+        return self
+
+    def _sent(self) -> None:
+        """Channels, their consent, limits and legal texts."""
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError("channels names one twice")
+        if isinstance(self.columns.consent, dict) and (unsaid := sorted(set(self.channels) - set(self.columns.consent))):
+            raise ValueError(f"columns.consent names no column for {', '.join(unsaid)}")
         for name, limits in self.limits.items():
+            _one_of("limits", name, CHANNELS)
             for part, most in limits.items():
                 _one_of(f"limits.{name}", part, [p.name for p in CHANNELS[name].parts])
                 highest = {"ad": CHANNELS[name].part(part).limit, "sms": MOST_PARTS}.get(name, most)
                 if most > highest:
                     raise ValueError(f"limits.{name}.{part}: at most {highest} {CHANNELS[name].part(part).unit}; got {most}")
-        if len(set(self.channels)) < len(self.channels):
-            raise ValueError("channels names one twice")
         for name, text in self.legal.items():
+            _one_of("legal", name, CHANNELS)
             if CHANNELS[name].legal is None:
                 takes = " or ".join(n for n in CHANNELS if CHANNELS[n].legal)
                 raise ValueError(f"legal.{name}: no legal text is put there; expected {takes}")
@@ -169,13 +180,16 @@ class Brief(_Part):
             if name == "sms" and re.search(r"\{\{|\{%|\*\||%%|\[\[", text):
                 raise ValueError("legal.sms: a field that the sending system fills has no length to count; write the text out")
         for name in self.channels:
-            if name in ("sms", "email") and not self.legal.get(name, "").strip():
+            if CHANNELS[name].legal and not self.legal.get(name, "").strip():
                 raise ValueError(f"legal.{name} is missing: the text every {name} message must end with, such as how to opt out")
-        if isinstance(self.columns.consent, dict) and (unsaid := sorted(set(self.channels) - set(self.columns.consent))):
-            raise ValueError(f"columns.consent names no column for {', '.join(unsaid)}")
+
+    def _stated(self) -> None:
+        """Facts and slots, and the words that may not stand."""
         for phrase in (*self.banned, *self.claims):
             if not any(c.isalnum() for c in phrase) or "*" in phrase.rstrip()[:-1]:
                 raise ValueError(f"banned and claims hold words, with a * at their end at most; got {phrase!r}")
+        if not self.said:
+            raise ValueError("no facts to say: give facts, columns.facts, products.facts or an offer's facts")
         for slot in self.said:
             kind = self.slots[slot].kind if slot in self.slots else None
             if not re.fullmatch(r"[a-z][a-z0-9_]*", slot):
@@ -190,13 +204,6 @@ class Brief(_Part):
                     read_fact(self.slot(slot).kind, value, self.style)
                 except ValueError as error:
                     raise ValueError(f"{where}, {slot}: {error}") from None
-        if not self.said:
-            raise ValueError("no facts to say: give facts, columns.facts, products.facts or an offer's facts")
-        if self.clusters and (foreign := sorted(set(self.clusters.columns) - set(self.columns.allow))):
-            raise ValueError(f"clusters.columns reads {', '.join(foreign)}, which columns.allow does not list")
-        self._sold()
-        list(self.rules)  # raises where one cannot be read
-        return self
 
     def _sold(self) -> None:
         linked = self.columns.product is not None
