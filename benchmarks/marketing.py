@@ -375,6 +375,15 @@ def recovered(texts: Sequence[str], labels: Any, held_back: Any) -> float:
     return float(judge_.score(words[held_back], labels[held_back]))
 
 
+def speed(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """CPU seconds for a thousand messages, one channel at a time."""
+    people, goods = tables(1_000, hostile=False)
+    for channel in CHANNELS:
+        began = time.process_time()
+        made = [m for _, m in Campaign(brief([channel]), model).run(people, goods, 1, options.seed) if isinstance(m, Record)]
+        yield {"channel": channel, "messages": len(made), "CPU s": round(time.process_time() - began, 1)}
+
+
 def toml(value: Any) -> str:
     """A value of a brief as it stands in its file."""
     if isinstance(value, Mapping):
@@ -384,15 +393,6 @@ def toml(value: Any) -> str:
 
 #: The channel whose messages cost least.
 MEMORY = "description"
-
-
-def speed(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """CPU seconds for a thousand messages, one channel at a time."""
-    people, goods = tables(1_000, hostile=False)
-    for channel in CHANNELS:
-        began = time.process_time()
-        made = [m for _, m in Campaign(brief([channel]), model).run(people, goods, 1, options.seed) if isinstance(m, Record)]
-        yield {"channel": channel, "messages": len(made), "CPU s": round(time.process_time() - began, 1)}
 
 
 def memory(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

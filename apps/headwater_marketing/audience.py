@@ -75,6 +75,10 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
 
 
+def _in_column(mark: int, column: str) -> int:
+    return _hash(f"{mark}\x1f{column}")
+
+
 class Seen:
     """Numbers of 64 bits that came before: a table with open addressing, 16 to 32 bytes each."""
 
@@ -124,7 +128,7 @@ class Audience:
         for column in brief.consent:
             if not consents(values.get(column), brief.columns.yes):
                 for mark in marks:
-                    self._withheld.add(_hash(f"{mark}\x1f{column}"))
+                    self._withheld.add(_in_column(mark, column))
         if any(mark in self._seen for mark in marks):
             return True
         for mark in marks:
@@ -134,7 +138,7 @@ class Audience:
     def withheld(self, marks: Iterable[int]) -> list[str]:
         """The consent columns in which some row of this customer did not say yes."""
         known = list(filter(None, marks))
-        return [c for c in self.brief.consent if any(_hash(f"{mark}\x1f{c}") in self._withheld for mark in known)]
+        return [c for c in self.brief.consent if any(_in_column(mark, c) in self._withheld for mark in known)]
 
     def row(
         self,

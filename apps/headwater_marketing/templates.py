@@ -109,9 +109,10 @@ class _Pen:
         self.names = frozenset(plan.names)
         deal = bool(self.names & {"percent", "was", "code"})
         permitted = _permitted(policy.banned, policy.claims, channel.name, deal)
-        # A code that takes off what the price already lacks would be read as a second reduction.
-        again = {"percent", "code"} if "was" in self.names else {""}
-        self.lines = [line for line in permitted if line.slots <= self.names and not again <= line.slots] + _own_sentences(plan)
+        usable = [line for line in permitted if line.slots <= self.names]
+        if "was" in self.names:  # a code that takes off what the price already lacks would be read as a second reduction
+            usable = [line for line in usable if not line.slots >= {"percent", "code"}]
+        self.lines = usable + _own_sentences(plan)
         self.used: list[str] = []
         self.weights: dict[str, float] = {}  # by line
         texts = "".join(fact.text for fact in plan.facts) + policy.legal.get(channel.name, "")
