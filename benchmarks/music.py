@@ -351,8 +351,9 @@ def alto_by_importance(
 
 def others(family: Any, x: Tensor, context: Context, noise: Noise, resample: bool, kept: bool) -> float:
     """An estimate of log p(the voices but the alto) of an item, given once for each particle: (particles, positions, streams).
-    Wherever fewer than half of the particles would count they are resampled, systematically (Doucet and Johansen, 2009); ``kept``,
-    the first stays the item, and the others are resampled each on its own."""
+    An alto is drawn knowing what the frame's other voices are, so that its weight does not depend on the draw (the fully adapted
+    filter of Pitt and Shephard, 1999); before that, wherever fewer than half of the particles would count, they are resampled,
+    systematically (Doucet and Johansen, 2009); ``kept``, the first stays the item, and the others are resampled each on its own."""
     k, end, streams = x.shape
     uniforms = noise.rows(range(k)).uniform(end)
     again = noise.fold("again").rows(range(k if kept else 1)).uniform(end).double()
@@ -362,14 +363,15 @@ def others(family: Any, x: Tensor, context: Context, noise: Noise, resample: boo
     for t in range(end):
         hidden, state = family.network.step(previous + added[:, t if added.shape[1] > 1 else 0], state, context)
         before = x[:, t - 1] if t else torch.zeros_like(x[:, 0])
+        altos = torch.arange(family.tokens.vocabs[1]) if t < end - 1 else x[0, t, 1:2]
+        chords = x[:, None, t].repeat(1, len(altos), 1)
+        chords[..., 1] = altos
+        told = torch.zeros(k, len(altos))
         for s in range(streams):
-            told = family.head.logits(hidden, s, x[:, t], before).float().log_softmax(-1)
-            if s == 1 and t < end - 1:
-                x[:, t, 1] = draw(told, uniforms[:, t], 1.0, None)
-                if kept:
-                    x[0, t, 1] = item[t, 1]
-            else:
-                weight += told.gather(1, x[:, t, s, None])[:, 0].double()
+            among = (hidden[:, None], chords[:, :1], before[:, None]) if s < 2 else (hidden[:, None], chords, before[:, None])
+            log_probs = family.head.logits(among[0], s, *among[1:]).float().log_softmax(-1)
+            told += log_probs.expand(-1, len(altos), -1).gather(2, chords[..., s, None])[..., 0]
+        weight += told.logsumexp(1).double()
         share = weight.softmax(0)
         if resample and float((share**2).sum()) * k > 2:
             points = again[:, t].contiguous() if kept else (torch.arange(k) + again[0, t]) / k
@@ -377,7 +379,11 @@ def others(family: Any, x: Tensor, context: Context, noise: Noise, resample: boo
             if kept:
                 index[0] = 0
             total += float(weight.logsumexp(0)) - math.log(k)
-            x, weight, state = x[index], torch.zeros_like(weight), taken(state, index)
+            x, told, weight, state = x[index], told[index], torch.zeros_like(weight), taken(state, index)
+        if t < end - 1:
+            x[:, t, 1] = draw(told, uniforms[:, t], 1.0, None)
+            if kept:
+                x[0, t, 1] = item[t, 1]
         previous = family._embed(x[:, t])
     return total + float(weight.logsumexp(0)) - math.log(k)
 

@@ -66,3 +66,78 @@ class OrdinalHead(nn.Module):
             reference = before[..., stream] if r == stream else tokens[..., r]
             out = out + steps.gather(-1, scale - reference[..., None] + self.vocabs[r] - 1)
         return out
+
+
+class OrdinalCells(nn.Module):
+    """A head for cells of items seen whole, some hidden, whose tokens are a scale: :class:`OrdinalHead` where any order is asked.
+
+    A cell of stream s has as its references the nearest tokens of its own stream that are shown before and behind it and those of
+    the other streams shown at its position. With a the one before and ρ_r those that there are,
+
+        φ_s = relu²(A_s h + Σ_r G_sr[ρ_r − a] + Σ_{r≠s} M_sr[ρ_r − a_r]),    logits_s(v) = (W_s φ_s)(v) + Σ_r (R_sr φ_s)(v − ρ_r),
+
+    a_r being the nearest token of stream r shown before the position: how far the others are, how they moved, and what v is counted
+    from each. What is not shown adds nothing. G, M and R start at zero.
+    """
+
+    def __init__(self, width: int, vocabs: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        streams, n = range(len(vocabs)), len(vocabs)
+        self.vocabs, self.dropout = tuple(vocabs), nn.Dropout(dropout)
+        #: The streams that a stream's references are of: its own before and behind, then the others.
+        self.of = [[s, s, *(r for r in streams if r != s)] for s in streams]
+        self.mix = nn.ModuleList([nn.Linear(width, width) for _ in streams])
+        self.gaps = nn.ModuleList([self._differences([(r, s) for r in self.of[s][1:]], width) for s in streams])
+        self.moves = nn.ModuleList([self._differences([(r, r) for r in self.of[s][2:]], width) for s in streams])
+        self.outputs = nn.ModuleList([nn.Linear(width, v) for v in vocabs])
+        self.steps = nn.ModuleList([nn.Linear(width, sum(self._spans(s)), bias=False) for s in range(n)])
+        for layer in self.steps:
+            assert isinstance(layer, nn.Linear)
+            nn.init.zeros_(layer.weight)
+
+    def _spans(self, stream: int) -> list[int]:
+        return [self.vocabs[stream] + self.vocabs[r] - 1 for r in self.of[stream]]
+
+    def _differences(self, pairs: Sequence[tuple[int, int]], width: int) -> nn.ModuleList:
+        """Embeddings of how far a token of one stream is from one of another; the last index says that one of them is not there."""
+        tables = [nn.Embedding(self.vocabs[a] + self.vocabs[b], width) for a, b in pairs]
+        for table in tables:
+            nn.init.zeros_(table.weight)
+        return nn.ModuleList(tables)
+
+    def forward(self, hidden: Tensor, tokens: Tensor, shown: Tensor) -> Tensor:
+        """(rows, positions, width), and (rows, positions, streams) tokens of which those ``shown`` are read, to (rows, positions,
+        sum of vocabs)."""
+        before, behind = _nearest(tokens, shown), _nearest(tokens.flip(1), shown.flip(1)).flip(1)
+        here, out = torch.where(shown, tokens, ABSENT), []
+        for s, vocab in enumerate(self.vocabs):
+            references = [before[..., s], behind[..., s], *(here[..., r] for r in self.of[s][2:])]
+            mixed = self.mix[s](hidden)
+            for table, r, reference in zip(self.gaps[s], self.of[s][1:], references[1:], strict=True):
+                mixed = mixed + table(_apart(reference, before[..., s], self.vocabs[r], vocab))
+            for table, r in zip(self.moves[s], self.of[s][2:], strict=True):
+                mixed = mixed + table(_apart(here[..., r], before[..., r], self.vocabs[r], self.vocabs[r]))
+            mixed = self.dropout(F.relu(mixed).square())
+            logits, scale = self.outputs[s](mixed), torch.arange(vocab, device=hidden.device)
+            for r, reference, steps in zip(self.of[s], references, self.steps[s](mixed).split(self._spans(s), dim=-1), strict=True):
+                there = (reference != ABSENT)[..., None]
+                counted = steps.gather(-1, scale - reference.clamp(min=0)[..., None] + self.vocabs[r] - 1)
+                logits = logits + torch.where(there, counted, 0.0)
+            out.append(logits)
+        return torch.cat(out, dim=-1)
+
+
+#: In place of a token that there is not.
+ABSENT = -1
+
+
+def _nearest(tokens: Tensor, shown: Tensor) -> Tensor:
+    """(rows, positions, streams): the nearest token shown before each position, or ``ABSENT``."""
+    at = torch.arange(tokens.shape[1], device=tokens.device)[:, None].expand_as(tokens)
+    last = F.pad(torch.where(shown, at, ABSENT).cummax(dim=1).values, (0, 0, 1, 0), value=ABSENT)[:, :-1]
+    return torch.where(last == ABSENT, ABSENT, tokens.gather(1, last.clamp(min=0)))
+
+
+def _apart(a: Tensor, b: Tensor, a_vocab: int, b_vocab: int) -> Tensor:
+    """Where a table of differences has a − b."""
+    return torch.where((a == ABSENT) | (b == ABSENT), a_vocab + b_vocab - 1, a - b + b_vocab - 1)
