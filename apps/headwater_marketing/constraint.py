@@ -243,6 +243,11 @@ class Wording:
             mask[0] = not self._dangling(state) or not mask.any()
         return mask
 
+    def forget(self) -> None:
+        """Let go of what was kept for the next token, which takes more room than the rule."""
+        self.roomy.clear()
+        self.chains.clear()
+
     # --- how -------------------------------------------------------------------------------------------------------------------
 
     def _dangling(self, state: Stand) -> bool:

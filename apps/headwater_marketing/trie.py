@@ -110,7 +110,7 @@ class Trie:
             return known[state]
         if not state[0]:
             plainly = [(frozenset[Place](), ends) for _, ends in _heads(tokens)]
-            row = Row(np.ones(len(tokens), np.bool_), list(plainly), np.zeros(len(tokens), np.int64), [frozenset()])
+            row = Row(np.ones(len(tokens), np.bool_), list(plainly), np.zeros(len(tokens), np.int16), [frozenset()])
             changed: Iterable[int] = [n for n, (head, _) in enumerate(_heads(tokens)) if len(head) < 2 or head in self.heads]
         else:
             bare = self.row((frozenset(), state[1]), tokens)
@@ -135,7 +135,7 @@ class Row:
 
     good: Mask
     after: list[State | None]
-    waits: np.ndarray[Any, np.dtype[np.int64]]
+    waits: np.ndarray[Any, np.dtype[np.int16]]
     kinds: list[frozenset[Place]]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
+from headwater.memory import give_back
 from headwater_marketing import asks, templates
 from headwater_marketing.audience import Passed, Task
 from headwater_marketing.channels import Channel
@@ -23,13 +24,13 @@ from headwater_marketing.records import Record
 from headwater_marketing.validator import Violation, admit, judge
 
 if TYPE_CHECKING:
-    from headwater.constraints import Constraint
     from headwater.generator import Generator
     from headwater_marketing.codecs import Words
     from headwater_marketing.constraint import Wording
 
 ATTEMPTS = 4  # draws of a line before the template's stays
 ROUNDS = 6  # whole messages before a variant is given up as too like another
+CALL = 4  # tiles that the model is asked for at once: what their rules and tensors took is given back before the next
 STEPS = 32  # in which masked diffusion unhides a text, several words in each
 REASONS = 5  # of rejected drafts, told
 TEMPLATES = "templates"
@@ -57,7 +58,7 @@ class Line:
     place: int
     text: str
     ask: asks.Ask
-    rule: Constraint | None
+    rule: Wording | None
     said: str | None = None
     score: float | None = None
     open: bool = True
@@ -115,7 +116,7 @@ class Author:
         self.model, self.seed, self.boldness = model, seed, boldness
         self.name, self.codec = model.name, cast("Words", model.codec)
 
-    def rule(self, ask: asks.Ask, plan: Plan, order: Order, like: str) -> Constraint | None:
+    def rule(self, ask: asks.Ask, plan: Plan, order: Order, like: str) -> Wording | None:
         """The constraint of a line of a message with these facts, of about the length of the template's (``like``). Raises
         ``ValueError`` where no text can hold the line's facts, or the model has no names for them."""
         asks.told(ask)
@@ -128,22 +129,28 @@ class Author:
         log-likelihood, where the model can tell it exactly: a bound of one text is too noisy to judge by."""
         order = sorted(range(len(lines)), key=lambda i: len(lines[i][1].text))  # texts of a tile end together, or nearly
         by_length = [lines[i] for i in order]
-        exact = self.model.exact
-        made = self.model.sample(
-            len(lines),
-            seed=self.seed,
-            ids=[identity(draft, line, attempt) for draft, line in by_length],
-            wishes=[self._wish(line) for _, line in by_length],
-            constraints=[line.rule for _, line in by_length],
-            steps=STEPS if self.model.model.family.finite else None,
-            temperature=self.boldness,
-            likelihood=exact,
-        )
-        if exact:
-            for (_, line), score in zip(by_length, made.extra["log_likelihood"], strict=True):
-                line.score = score
-        copies = dict(zip(order, made, strict=True))
-        return [asks.named(copies[i].text, line.ask).strip() for i, (_, line) in enumerate(lines)]
+        exact, copies, texts = self.model.exact, list[asks.Copy](), [""] * len(lines)
+        for first in range(0, len(lines), together := CALL * self.model.tile):
+            some = by_length[first : first + together]
+            made = self.model.sample(
+                len(some),
+                seed=self.seed,
+                ids=[identity(draft, line, attempt) for draft, line in some],
+                wishes=[self._wish(line) for _, line in some],
+                constraints=[line.rule for _, line in some],
+                steps=STEPS if self.model.model.family.finite else None,
+                temperature=self.boldness,
+                likelihood=exact,
+            )
+            copies += made
+            for i, (_, line) in enumerate(some):
+                line.score = made.extra["log_likelihood"][i] if exact else None
+                if line.rule is not None:
+                    line.rule.forget()
+            give_back()
+        for i, copy in zip(order, copies, strict=True):
+            texts[i] = asks.named(copy.text, lines[i][1].ask).strip()
+        return texts
 
     def doubts(self, lines: Sequence[tuple[Draft, Line]], texts: Sequence[str]) -> list[str | None]:
         """Why each text is better drawn again, if it is: the model itself finds it unlikely. So it is where facts that it had

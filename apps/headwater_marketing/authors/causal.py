@@ -29,7 +29,7 @@ from headwater_marketing.writing import Author, Draft, Line, Order, identity, wo
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwater.constraints import Constraint
+    from headwater_marketing.constraint import Wording
 
 ROWS = 8  # of a tile: lines that are written at once, the last tile filled up
 BUCKET = 32  # orders are padded to multiples of so many ids
@@ -156,7 +156,7 @@ class CausalAuthor(Author):
         self.name, self.codec = source.name, source.codec
         self.sizes: list[int] = []  # of the texts written last, in ids
 
-    def rule(self, ask: Ask, plan: Plan, order: Order, like: str) -> Constraint | None:
+    def rule(self, ask: Ask, plan: Plan, order: Order, like: str) -> Wording | None:
         spoken(ask.slots)  # whether there are names for all
         return wording(self.codec, ask, plan, order, like)
 

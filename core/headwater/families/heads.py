@@ -96,6 +96,7 @@ class OrdinalCells(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def _spans(self, stream: int) -> list[int]:
+        """How many differences there are to each reference."""
         return [self.vocabs[stream] + self.vocabs[r] - 1 for r in self.of[stream]]
 
     def _differences(self, pairs: Sequence[tuple[int, int]], width: int) -> nn.ModuleList:
@@ -113,9 +114,11 @@ class OrdinalCells(nn.Module):
         for s, vocab in enumerate(self.vocabs):
             references = [before[..., s], behind[..., s], *(here[..., r] for r in self.of[s][2:])]
             mixed = self.mix[s](hidden)
-            for table, r, reference in zip(self.gaps[s], self.of[s][1:], references[1:], strict=True):
+            gaps, moves = self.gaps[s], self.moves[s]
+            assert isinstance(gaps, nn.ModuleList) and isinstance(moves, nn.ModuleList)
+            for table, r, reference in zip(gaps, self.of[s][1:], references[1:], strict=True):
                 mixed = mixed + table(_apart(reference, before[..., s], self.vocabs[r], vocab))
-            for table, r in zip(self.moves[s], self.of[s][2:], strict=True):
+            for table, r in zip(moves, self.of[s][2:], strict=True):
                 mixed = mixed + table(_apart(here[..., r], before[..., r], self.vocabs[r], self.vocabs[r]))
             mixed = self.dropout(F.relu(mixed).square())
             logits, scale = self.outputs[s](mixed), torch.arange(vocab, device=hidden.device)
