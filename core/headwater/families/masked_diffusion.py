@@ -15,7 +15,6 @@ from headwater.context import Context
 from headwater.families.autoregressive import draw
 from headwater.families.completions import Completions
 from headwater.families.contract import BidirectionalNet, Family, Kept, Likelihood, Maker, Steer, Verb
-from headwater.families.heads import OrdinalCells
 from headwater.noise import Noise
 from headwater.spaces import Space, Tokens
 
@@ -85,9 +84,7 @@ class MaskedDiffusion(Family):
     Args: ``space`` a :class:`Tokens`; ``network`` a bidirectional network; ``pooled``, ``cells``, ``sequence`` the widths of the
     context; ``draws`` how many network calls ``score`` spends on an item; ``some_streams`` the share of rows that, in training,
     have cells of only some streams hidden, the others whole, which cells hidden among all streams hardly ever leave: for models
-    whose streams are filled in one for another; ``ordinal`` for tokens whose numbers are a scale, see
-    :class:`~headwater.families.heads.OrdinalCells`, which takes ``head_dropout``. Raises ``ValueError`` for an unknown order or
-    numbers out of range.
+    whose streams are filled in one for another. Raises ``ValueError`` for an unknown order or numbers out of range.
     """
 
     name = "masked_diffusion"
@@ -104,8 +101,6 @@ class MaskedDiffusion(Family):
         order: str = "random",
         draws: int = 32,
         some_streams: float = 0.0,
-        ordinal: bool = False,
-        head_dropout: float = 0.0,
     ) -> None:
         super().__init__(space)
         if order not in ORDERS:
@@ -119,7 +114,7 @@ class MaskedDiffusion(Family):
         self.network, width = network, network.width
         self.embed = nn.ModuleList([nn.Embedding(v + 1, width) for v in space.vocabs])  # the last index means "hidden"
         self.from_start, self.from_end = nn.Embedding(space.length, width), nn.Embedding(space.length, width)
-        self.head = OrdinalCells(width, space.vocabs, head_dropout) if ordinal else nn.Linear(width, sum(space.vocabs))
+        self.head = nn.Linear(width, sum(space.vocabs))
         self.lengths = LengthHead(space.length, width, pooled, cells, sequence)
         self.pooled = nn.Linear(pooled, width) if pooled else None
         self.cells = nn.Linear(cells, width) if cells else None
@@ -165,9 +160,7 @@ class MaskedDiffusion(Family):
             inputs = inputs + self.pooled(context.pooled)[:, None]
         if self.cells is not None and context.cells is not None:
             inputs = inputs + self.cells(context.cells[:, : x.shape[1]])
-        hidden, most = self.network(inputs, inside, context), max(self.tokens.vocabs)
-        ordinal = isinstance(self.head, OrdinalCells)
-        out = (self.head(hidden, x, shown & inside[..., None]) if ordinal else self.head(hidden)).float()
+        out, most = self.head(self.network(inputs, inside, context)).float(), max(self.tokens.vocabs)
         parts = out.split(list(self.tokens.vocabs), dim=-1)
         return torch.stack([F.pad(p, (0, most - p.shape[-1]), value=-torch.inf) for p in parts], dim=2)
 
@@ -266,7 +259,7 @@ class MaskedDiffusion(Family):
 
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        blank = torch.zeros(len(noise), *self.tokens.shape, dtype=torch.long, device=self.from_start.weight.device)
+        blank = torch.zeros(len(noise), *self.tokens.shape, dtype=torch.long, device=self.head.weight.device)
         return self.infill(Kept(blank, blank.bool()), noise, context, steer)
 
     @torch.no_grad()
