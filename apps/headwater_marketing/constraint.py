@@ -251,8 +251,7 @@ class Wording:
     # --- how -------------------------------------------------------------------------------------------------------------------
 
     def _dangling(self, state: Stand) -> bool:
-        short = self.words.dangling[state.token] or (self.words.commas[state.token] and self.ask.channel != "email")  # "With love,"
-        return bool(short) and state.last != PLACE
+        return bool(self.words.dangling[state.token] or self.words.commas[state.token]) and state.last != PLACE
 
     def _next(self, state: Stand, remaining: int) -> Mask:
         """The tokens after which the text can be completed, the end left out."""

@@ -36,6 +36,9 @@ REASONS = 5  # of rejected drafts, told
 TEMPLATES = "templates"
 #: A text whose -log p under its model is above a + b x tokens is drawn again, in nats.
 UNLIKELY = (5.0, 0.5)
+#: And one with a token below this, in nats: where the model goes its own way hardly any is, and most of those that a constraint
+#: forces upon it are.
+LEAST = -8.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Line:
     rule: Wording | None
     said: str | None = None
     score: float | None = None
+    least: float = 0.0
     open: bool = True
 
 
@@ -145,6 +149,7 @@ class Author:
             copies += made
             for i, (_, line) in enumerate(some):
                 line.score = made.extra["log_likelihood"][i] if exact else None
+                line.least = made.extra["least_likely"][i] if "least_likely" in made.extra else 0.0
                 if line.rule is not None:
                     line.rule.forget()
             give_back()
@@ -154,13 +159,14 @@ class Author:
 
     def doubts(self, lines: Sequence[tuple[Draft, Line]], texts: Sequence[str]) -> list[str | None]:
         """Why each text is better drawn again, if it is: the model itself finds it unlikely. So it is where facts that it had
-        forgotten were forced in at the end, right and out of place."""
-        return [
-            f"unlikely: {-line.score:.0f} nats for {size} words"
-            if line.score is not None and unlikely(line.score, size := self._size(text, line))
-            else None
-            for (_, line), text in zip(lines, texts, strict=True)
-        ]
+        forgotten were forced in at the end, or a text was ended where the model would have gone on."""
+        found: list[str | None] = []
+        for (_, line), text in zip(lines, texts, strict=True):
+            if line.score is not None and unlikely(line.score, size := self._size(text, line)):
+                found.append(f"unlikely: {-line.score:.0f} nats for {size} words")
+            else:
+                found.append(f"unlikely: a word of {-line.least:.0f} nats" if line.least < LEAST else None)
+        return found
 
     def score(self, drafts: Sequence[Draft]) -> None:
         """Give each draft the log-likelihood of what the model wrote of it, where it can tell exactly."""

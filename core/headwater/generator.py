@@ -171,7 +171,8 @@ class Generator:
         With ``ids`` (below 2^63) item i is drawn by ``ids[i]`` instead of its row's number: by what it is, wherever it stands among
         others. ``constraints`` are each item's own, in place of the codec's; ``lengths`` say how many positions each is to have
         before its end (``Tokens`` only). With ``likelihood`` there is a further column,
-        ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way.
+        ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way; of items that are made
+        token after token, also the ``least_likely`` of each in nats.
         """
         self.need("sample")
         if likelihood:
@@ -186,7 +187,7 @@ class Generator:
         kept = None if start is None else self._prefix(start)
         if kept is not None and likelihood:
             raise HeadwaterError("likelihood: not told of items that begin with a given start; ask `score` about them")
-        noise, nats = Noise(seed).fold("sample"), dict[int, float]()
+        noise, nats, least = Noise(seed).fold("sample"), dict[int, float](), dict[int, float]()
         if ids is not None and len(ids) != n:
             raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
         bound, ends = self._bound(n, constraints), self._ends(n, lengths)
@@ -198,8 +199,9 @@ class Generator:
             steer = Steer(guidance, temperature, top_p, steps, ruled, None if ends is None else ends[here])
             keys = noise.rows(rows if named is None else named[here])
             if likelihood:
-                x, value = self.model.family.sample_scored(keys, context, steer)
+                x, value, lowest = self.model.family.sample_scored(keys, context, steer)
                 nats.update(zip(rows.tolist(), value.tolist(), strict=True))
+                least.update({} if lowest is None else zip(rows.tolist(), lowest.tolist(), strict=True))
                 return x
             if kept is None:
                 return self.model.family.sample(keys, context, steer)
@@ -214,6 +216,7 @@ class Generator:
             raise HeadwaterError(f"--start: {error}") from None
         items, made = [self.codec.decode(array) for array in arrays], list(range(first, first + n))
         extra = {"log_likelihood": [nats[row] for row in made]} if likelihood else {}
+        extra |= {"least_likely": [least[row] for row in made]} if least else {}
         return Samples(self.domain, items, asked, made, seed, self.name, extra)
 
     def vary(

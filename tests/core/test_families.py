@@ -153,10 +153,12 @@ def test_samples_come_with_their_likelihood(case: str) -> None:
     assert np.isfinite(told.extra["log_likelihood"]).all()
     context = made.model.conditioner.with_null(made.model.conditions(wishes))
     with torch.no_grad():
-        x, value = made.model.family.sample_scored(Noise(3).rows(range(9)), context, Steer(temperature=0.7))
+        x, value, least = made.model.family.sample_scored(Noise(3).rows(range(9)), context, Steer(temperature=0.7))
         found = made.model.family.score(x, Noise(3).rows(range(9)), context)
     if found.kind == "exact":
         torch.testing.assert_close(value, found.value, rtol=1e-4, atol=1e-3)
+    assert least is None or bool(((least < 0) & (value <= least)).all())
+    assert (least is not None) == ("least_likely" in told.extra)
 
 
 @every_sampling_case

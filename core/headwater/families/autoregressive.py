@@ -207,10 +207,10 @@ class Autoregressive(Family):
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         return self._generate(noise, context, steer, None)[0].clone()
 
-    def sample_scored(self, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Tensor]:
+    def sample_scored(self, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Tensor, Tensor]:
         """The likelihood costs nothing besides: it is that of each token on the way, before temperature and constraints."""
-        x, log_prob = self._generate(noise, context, steer, None, scored=True)
-        return x.clone(), log_prob.clone()
+        x, log_prob, least = self._generate(noise, context, steer, None, scored=True)
+        return x.clone(), log_prob.clone(), least.clone()
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         order = kept.mask.flatten(1).long()  # kept cells in the order of generation: ones, then zeros, where they are a prefix
@@ -221,8 +221,9 @@ class Autoregressive(Family):
     @torch.inference_mode()  # without autograd's bookkeeping a step costs less; a copy made outside is an ordinary tensor again
     def _generate(
         self, noise: Noise, context: Context, steer: Steer, kept: Kept | None, *, scored: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Items; and where nothing is kept and it is asked for, their log-likelihood (else zeros)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Items; and where nothing is kept and it is asked for, their log-likelihood and that of their least likely token (else
+        zeros)."""
         rows, (length, streams) = len(noise), self.tokens.shape
         device = self.first.weight.device
         uniforms = noise.fold("token").uniform(length, streams).to(device)
@@ -244,7 +245,7 @@ class Autoregressive(Family):
         state = self.network.start(copies * rows, added, length)
         x = torch.zeros(rows, length, streams, dtype=torch.long, device=device)
         previous = self.first.weight.expand(copies * rows, -1)
-        done, log_prob = torch.zeros(rows, dtype=torch.bool, device=device), torch.zeros(rows, device=device)
+        done, (log_prob, least) = torch.zeros(rows, dtype=torch.bool, device=device), torch.zeros(2, rows, device=device)
         for t in range(length):
             hidden, state = self.network.step(previous + added[:, t if added.shape[1] > 1 else 0], state, read)
             now, before = x[:, t], x[:, t - 1] if t else torch.zeros_like(x[:, 0])
@@ -266,7 +267,8 @@ class Autoregressive(Family):
                 if ends is not None:
                     token = token.masked_fill(ends <= t, 0)
                 if scored:
-                    log_prob -= F.cross_entropy(own[:rows], token, reduction="none").masked_fill(done, 0)
+                    each = -F.cross_entropy(own[:rows], token, reduction="none").masked_fill(done, 0)
+                    log_prob, least = log_prob + each, torch.minimum(least, each)
                 x[:, t, s] = token.masked_fill(done, 0)
                 if walks:
                     follow(walks, x[:, t, s], done)
@@ -275,7 +277,7 @@ class Autoregressive(Family):
                 break
             previous = self._embed(x[:, t])
             previous = previous.repeat(copies, 1) if guided else previous
-        return x, log_prob
+        return x, log_prob, least
 
 
 def check_beginnings(kept: Kept, constraints: Sequence[Constraint | None]) -> None:

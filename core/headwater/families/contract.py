@@ -213,10 +213,11 @@ class Family(ABC):
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """One row for each key of ``noise``: (rows, *space.shape)."""
 
-    def sample_scored(self, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Tensor]:
-        """What :meth:`sample` makes of the same noise, and (rows,) the value that :meth:`score` has for it."""
+    def sample_scored(self, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What :meth:`sample` makes of the same noise, and (rows,) the value that :meth:`score` has for it; where items are made
+        token after token, also (rows,) the log-probability of the least likely, in nats."""
         x = self.sample(noise, context, steer)
-        return x, self.score(x, noise.fold("score"), context).value
+        return x, self.score(x, noise.fold("score"), context).value, None
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Rows that agree with ``kept`` where it is kept."""
