@@ -2,9 +2,11 @@
 invented and hostile tables break, refuse and leave to templates; whether copy shows voice and level; speed.
 
 All figures are of development splits: not like for like with published ones of test splits. Slot error rate (SER): facts missed,
-added and wrong over facts asked for, by the patterns published with cleaned E2E, by ``ERRScorer`` for RNNLG (per occurrence).
+added and wrong over facts asked for, by the patterns published with cleaned E2E, by those of ``games.py`` for ViGGO, by
+``ERRScorer`` for RNNLG (per occurrence).
 
     python benchmarks/marketing.py marketing/e2e_autoregressive --only e2e
+    python benchmarks/marketing.py marketing/viggo_autoregressive --only viggo
     python benchmarks/marketing.py marketing/autoregressive --only rnnlg campaign adversarial speed
     python benchmarks/marketing.py marketing/vae --only copy
 """
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from headwater.generator import Generator
     from headwater_marketing.codecs import Words
 
-PARTS = ("e2e", "rnnlg", "copy", "campaign", "adversarial", "speed", "memory")
+PARTS = ("e2e", "viggo", "rnnlg", "copy", "campaign", "adversarial", "speed", "memory")
 DECODINGS = ("free", "reranked", "constrained")
 RETRIES = 8  # draws of a text
 
@@ -129,9 +131,10 @@ def states(codec: Words, copy: asks.Copy) -> bool:
 
 
 def errors(texts: Sequence[str], pairs: Sequence[Pair]) -> SlotErrors:
-    """E2E's patterns read finished texts, RNNLG's scorer those with placeholders."""
-    if "[" in pairs[0].meaning:
-        return slot_errors([filled(t, p) for t, p in zip(texts, pairs, strict=True)], [meaning(p.ask, p.facts) for p in pairs])
+    """Patterns read finished texts, RNNLG's scorer those with placeholders."""
+    if phrasing := pairs[0].phrasing:
+        out = [filled(t, p) for t, p in zip(texts, pairs, strict=True)]
+        return slot_errors(out, [meaning(p.ask, p.facts) for p in pairs], phrasing)
     return rnnlg_errors(texts, [p.ask for p in pairs])
 
 
@@ -168,9 +171,9 @@ def on_pairs(model: Generator, pairs: Sequence[Pair], options: argparse.Namespac
         }
 
 
-def e2e(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def sentences(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All distinct meanings of the development set of the data that the model is of."""
-    yield from on_pairs(model, reviews.e2e_pairs(model.recipe.data, "valid"), options)
+    yield from on_pairs(model, reviews.table_pairs(model.recipe.data, "valid"), options)
 
 
 def rnnlg(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -428,7 +431,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=10_000, help="hostile customers (10,000)")
     parser.add_argument("--rows-of-campaign", type=int, default=480, help="customers, each on five channels (480)")
     parser.add_argument("--rows-of-memory", type=int, default=100_000, help="customers of the long table (100,000)")
-    parser.add_argument("--temperature", type=float, default=0.01, help="of e2e and rnnlg (0.01: the likeliest words)")
+    parser.add_argument("--temperature", type=float, default=0.01, help="of e2e, viggo and rnnlg (0.01: the likeliest words)")
     parser.add_argument("--steps", type=int, help="of masked diffusion")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=PARTS, required=True, help="parts to run")
@@ -440,7 +443,8 @@ def main() -> None:
     options = arguments()
     model = generator(options.model, options.checkpoint)
     parts: Mapping[str, tuple[Callable[..., Iterator[dict[str, Any]]], str]] = {
-        "e2e": (e2e, "meanings"),
+        "e2e": (sentences, "meanings"),
+        "viggo": (sentences, "meanings"),
         "rnnlg": (rnnlg, "meanings"),
         "copy": (copy, "n"),
         "campaign": (campaign, "messages"),

@@ -14,7 +14,7 @@ from headwater.errors import HeadwaterError
 from headwater.recipe import Recipe
 from headwater_marketing import asks, metrics
 from headwater_marketing.asks import PLACEHOLDER, Copy
-from headwater_marketing.codecs import COPY, E2E
+from headwater_marketing.codecs import CODECS
 from headwater_marketing.data import DATASETS, from_json
 from headwater_marketing.features import features
 from headwater_marketing.pipelines.write import Write
@@ -38,7 +38,7 @@ class Marketing(Domain[Copy, asks.Wish]):
     summary = "personalised copy whose facts, lengths and consents are right: SMS, push, e-mail, search ads, descriptions"
     package = "headwater[marketing]"
     Wish = asks.Wish
-    codecs = {"copy": COPY, "e2e": E2E}
+    codecs = CODECS
     recipes = Recipe.folder(HERE / "recipes")
     datasets = DATASETS
     metrics = metrics.METRICS

@@ -51,6 +51,22 @@ ACTS = tuple(
     "copy inform recommend compare confirm inform_count inform_no_info inform_all suggest inform_no_match inform_only_match select"
     " goodbye bye request reqmore".split()
 )
+#: ViGGO's, told behind all that was there before.
+GAME_ACTS = tuple("give_opinion request_attribute request_explanation verify_attribute".split())
+GAME_PLACES = tuple("developer release_year exp_release_date specifier".split())
+GAME_CLOSED: Mapping[str, tuple[str, ...]] = {
+    "genres": tuple(
+        "MMORPG|action|action-adventure|adventure|arcade|driving/racing|fighting|hack-and-slash|indie|music|pinball|platformer"
+        "|point-and-click|puzzle|real-time strategy|role-playing|shooter|simulation|sport|strategy|tactical|text adventure"
+        "|trivia/board game|turn-based strategy|vehicular combat|?".split("|")
+    ),
+    "platforms": ("PlayStation", "Xbox", "Nintendo", "Nintendo Switch", "PC", "?"),
+    "player_perspective": ("first person", "third person", "bird view", "side view", "?"),
+    "esrb": ("E (for Everyone)", "E 10+ (for Everyone 10 and Older)", "T (for Teen)", "M (for Mature)", "?"),
+    "rating": ("excellent", "good", "poor", "?"),  # "average" is told already
+    **dict.fromkeys(("has_multiplayer", "available_on_steam", "has_linux_release", "has_mac_release"), ("yes", "no", "?")),
+    **dict.fromkeys(GAME_PLACES, ("?",)),
+}
 _TOLD = (
     "",  # no token
     *(f"act:{act}" for act in ACTS),
@@ -61,6 +77,9 @@ _TOLD = (
     "more",
     *(f"in:{channel}" for channel in ("sms", "push", "email", "ad", "description")),
     *(f"as:{part}" for part in ("text", "title", "body", "subject", "preheader", "headline", "description")),
+    *(f"act:{act}" for act in GAME_ACTS),
+    *GAME_PLACES,
+    *(f"{slot}={value}" for slot, values in GAME_CLOSED.items() for value in values),
 )
 _NUMBER = {name: i for i, name in enumerate(_TOLD)}
 LENGTH, VOCABULARY = 24, 512  # room for more names; a model's embedding has the size of VOCABULARY
@@ -113,14 +132,15 @@ def own_length(text: str) -> int:
     return len(PLACEHOLDER.sub("", text))
 
 
-def spoken(slots: Sequence[Slot]) -> dict[str, str]:
+def spoken(slots: Sequence[Slot], act: str = "copy") -> dict[str, str]:
     """By which placeholder the vocabulary knows each slot: its own name, or the next of ``fact_1`` to ``fact_6``, in the order of
-    the slots. Raises ``ValueError`` for more than six that it has no name for.
+    the slots; a benchmark's acts have ViGGO's names, too. Raises ``ValueError`` for more than six that it has no name for.
 
     >>> spoken([Slot("price", "price"), Slot("colour", "text")])
     {'price': 'price', 'colour': 'fact_1'}
     """
-    unknown = [slot.name for slot in slots if slot.name not in PLACES]
+    ours = PLACES if act == "copy" else (*PLACES, *GAME_PLACES)
+    unknown = [slot.name for slot in slots if slot.name not in ours]
     if len(unknown) > len(OWN):
         raise ValueError(
             f"{len(unknown)} facts have no name of ours ({', '.join(unknown)}); at most {len(OWN)} may stand in one text"
@@ -136,7 +156,7 @@ def named(text: str, ask: Ask) -> str:
     >>> named("{product}: {fact_1}", Ask((Slot("product", "name"), Slot("colour", "text"))))
     '{product}: {colour}'
     """
-    back = {ours: name for name, ours in spoken(ask.slots).items()}
+    back = {ours: name for name, ours in spoken(ask.slots, ask.act).items()}
     return PLACEHOLDER.sub(lambda found: "{" + back.get(found[1], found[1]) + "}", text)
 
 
@@ -161,7 +181,7 @@ def in_order(slots: Sequence[Slot]) -> tuple[Slot, ...]:
 def told(ask: Ask) -> Array:
     """(24,) int64: the act, channel and part, then each fact, behind it how often where not once, and whether it is optional.
     Raises ``ValueError`` for more than fits, or a closed value that is unknown."""
-    names, row = spoken(ask.slots), [f"act:{ask.act}"]
+    names, row = spoken(ask.slots, ask.act), [f"act:{ask.act}"]
     row += [f"in:{ask.channel}"] * (ask.channel is not None) + [f"as:{ask.part}"] * (ask.part is not None)
     for slot in ask.slots:
         row += [names[slot.name]] + ["twice"] * (slot.least == 2) + ["more"] * (slot.least > 2) + ["optional"] * (slot.least == 0)
@@ -182,7 +202,7 @@ def times_told(plan: Array) -> dict[str, tuple[int, int]]:
     last = ""
     for number in np.asarray(plan).reshape(-1).tolist():
         name = _TOLD[number] if 0 < number < len(_TOLD) else ""
-        if name in PLACES:
+        if name in PLACES or name in GAME_PLACES:
             found[name], last = (1, 1), name
         elif last and name in ("optional", "twice", "more"):
             found[last] = {"optional": (0, found[last][1]), "twice": (2, 2), "more": (3, 3)}[name]

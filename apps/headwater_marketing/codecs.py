@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,10 @@ import numpy as np
 
 from headwater.domain import Array, Codec
 from headwater.spaces import Tokens
-from headwater_marketing.asks import PLACEHOLDER, PLACES, Copy
+from headwater_marketing.asks import GAME_PLACES, PLACEHOLDER, PLACES, Copy
 from headwater_marketing.channels import GSM_BASIC
-from headwater_marketing.realisations import spans
+from headwater_marketing.games import GAMES
+from headwater_marketing.realisations import RESTAURANTS, Phrasing, Said, spans
 
 if TYPE_CHECKING:
     from headwater.noise import Noise
@@ -31,14 +31,6 @@ _WORD = r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?:['’-][A-Za-zÀ-ÖØ-öø-ÿ]+)*"
 PIECE = re.compile(rf" ?\{{[a-z][a-z0-9_]*\}}|\n\n| ?{_WORD}|['’][a-z]+| ?[^\sA-Za-z{{}}]|\s")
 # FROZEN: what unknown words are spelled in, in this order.
 CHARACTERS = tuple(sorted({*map(chr, range(32, 127)), *GSM_BASIC, *"€–—‘’“”…áíóúêëîïçâôûœšž"} - set("{}\r")))
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a token says of a fact: a slot, and which of its values (None: whichever, it is a placeholder or a keyword)."""
-
-    slot: str
-    values: frozenset[str] | None = None
 
 
 class Words(Codec[Copy]):
@@ -56,7 +48,7 @@ class Words(Codec[Copy]):
 
     space: Tokens
 
-    def __init__(self, file: Path, places: Sequence[str], length: int, phrases: bool = False) -> None:
+    def __init__(self, file: Path, places: Sequence[str], length: int, phrases: Phrasing | None = None) -> None:
         self.places, self.phrases = tuple(places), phrases
         both = [blank + "{" + name + "}" for name in places for blank in ("", " ")]
         self.tokens: tuple[str, ...] = ("", *CHARACTERS, *both, *json.loads(file.read_text("utf-8")))
@@ -73,7 +65,7 @@ class Words(Codec[Copy]):
         return all(piece in self.number for piece in self.pieces(text))
 
     def _marked(self, text: str) -> list[tuple[int, int]]:
-        found = [(start, end) for start, end, _ in spans(text)] if self.phrases else []
+        found = [(start, end) for start, end, _ in spans(text, self.phrases)] if self.phrases else []
         return [(start - (text[start - 1 : start] == " "), end) for start, end in found]
 
     def pieces(self, text: str) -> list[str]:
@@ -132,9 +124,7 @@ class Words(Codec[Copy]):
             if "{" in token:
                 found.append((Said(token.strip()[1:-1]),))
             else:
-                found.append(
-                    tuple(Said(slot, values) for _, _, read in spans(token) for slot, values in read) if self.phrases else ()
-                )
+                found.append(tuple(said for _, _, read in spans(token, self.phrases) for said in read) if self.phrases else ())
         return tuple(found)
 
 
@@ -146,4 +136,6 @@ def learn(texts: Iterable[str], codec: Words, least: int) -> list[str]:
 
 
 COPY = Words(HERE / "copy.json", PLACES, 128)
-E2E = Words(HERE / "e2e.json", ("name", "near", "name_2", "near_2"), 96, phrases=True)
+E2E = Words(HERE / "e2e.json", ("name", "near", "name_2", "near_2"), 96, RESTAURANTS)
+VIGGO = Words(HERE / "viggo.json", ("name", *GAME_PLACES), 96, GAMES)
+CODECS: Mapping[str, Words] = {"copy": COPY, "e2e": E2E, "viggo": VIGGO}

@@ -18,10 +18,10 @@ import numpy as np
 from headwater.constraints import FiniteConstraint, Mask
 from headwater_marketing.asks import SWITCHES, Ask, spoken
 from headwater_marketing.channels import Part, gsm, parts, septets, units
-from headwater_marketing.codecs import Said, Words
+from headwater_marketing.codecs import Words
 from headwater_marketing.lexicon import PLACE, POUND, START, lexicon, permitted, widths
 from headwater_marketing.plan import Policy
-from headwater_marketing.realisations import PATTERNS
+from headwater_marketing.realisations import Said
 from headwater_marketing.trie import CLEAR, State, trie
 
 #: Quantities and days: said by facts alone.
@@ -48,6 +48,8 @@ HINTS: tuple[tuple[tuple[str, ...], frozenset[str]], ...] = tuple(
 CALLS = ("click here", "click this", "click now")  # no ad may say so
 
 
+#: How often an opinion may be told.
+AGAIN = 3
 #: How much longer a text may be than one like it: so many characters, and so many times.
 LONGER = (12, 1.3)
 
@@ -79,9 +81,10 @@ class Needs:
 
 @functools.lru_cache(maxsize=4096)
 def needs_of(codec: Words, ask: Ask) -> Needs:
-    """The needs of an ask, slots first, then closed ones. A value that is said in words is said once; of what is only a keyword
-    (RNNLG's switches), as often as the ask names it. A benchmark's other keywords may not stand."""
-    words, names = lexicon(codec), spoken(ask.slots)
+    """The needs of an ask, slots first, then closed ones. A value that is said in words is said once, an opinion up to
+    :data:`AGAIN` times; what is only a keyword (RNNLG's switches), as often as the ask names it. A benchmark's other keywords may
+    not stand, nor words for another value of what is asked."""
+    words, names = lexicon(codec), spoken(ask.slots, ask.act)
     index = {names[slot.name]: i for i, slot in enumerate(ask.slots)}
     least, most = [slot.least for slot in ask.slots], [slot.most for slot in ask.slots]
     for slot, value in ask.closed:
@@ -91,15 +94,16 @@ def needs_of(codec: Words, ask: Ask) -> Needs:
                 index[name] = len(least)
                 least.append(0)
                 most.append(0)
-            least[index[name]], most[index[name]] = least[index[name]] + 1, most[index[name]] + 1
+            loosely = codec.phrases is not None and value in codec.phrases.loose.get(slot, ())
+            least[index[name]], most[index[name]] = least[index[name]] + 1, AGAIN if loosely else most[index[name]] + 1
     gives: dict[tuple[int, ...], int] = {(): 0}
     group = np.zeros(len(codec.tokens), dtype=np.int16)
     banned = []
     for n, said in enumerate(codec.said):
         if said:
-            met = [[index[name] for name in _readings(s) if name in index] for s in said]
+            met = [[index[name] for name in _readings(s) if name in index] for s in said if not _idle(s, ask)]
             if all(len(one) == 1 for one in met):  # what can be read as two of the facts asked for says neither
-                group[n] = gives.setdefault(tuple(sorted(one[0] for one in met)), len(gives))
+                group[n] = gives.setdefault(tuple(sorted({one[0] for one in met})), len(gives))
             else:
                 banned.append(n)
         elif not codec.phrases and ask.act != "copy" and n in words.keywords:
@@ -114,6 +118,12 @@ def needs_of(codec: Words, ask: Ask) -> Needs:
 
 def _readings(said: Said) -> list[str]:
     return [said.slot] if said.values is None else [f"{said.slot}={value}" for value in sorted(said.values)]
+
+
+def _idle(said: Said, ask: Ask) -> bool:
+    """Whether words say nothing here: loose ones of a slot that nobody asks for, or that bear its name and say no value."""
+    values = {value for slot, value in ask.closed if slot == said.slot}
+    return said.loose and (not values or (said.values == frozenset("?") and "?" not in values))
 
 
 class Wording:
@@ -144,7 +154,7 @@ class Wording:
     ) -> None:
         self.codec, self.ask, self.words = codec, ask, lexicon(codec)
         self.needs = needs_of(codec, ask)
-        names = spoken(ask.slots)
+        names = spoken(ask.slots, ask.act)
         self.facts = {names[slot.name]: facts.get(slot.name, "") for slot in ask.slots}
         self._measure(part, legal, between)
         if like:
@@ -231,7 +241,9 @@ class Wording:
         used = state.used + int(self.cost[token]) - (state.stopped and bool(self.words.dots[token]))
         open_ = self._follow(state.open, token) or CLEAR
         stopped = place is not None and self.facts.get(place, "")[-1:] in (".", "!", "?") and self.facts.get(place, "") != ""
-        tail = " ".join((state.tail + self.codec.tokens[token]).split(" ")[-6:]) if self.codec.phrases else ""
+        tail = (
+            " ".join((state.tail + self.codec.tokens[token]).split(" ")[-self.codec.phrases.reach :]) if self.codec.phrases else ""
+        )
         return Stand(int(self.words.kind[token]), token, tuple(met), used, open_, stopped, tail)
 
     def accepts(self, state: Stand) -> bool:
@@ -349,48 +361,32 @@ def _after_address(codec: Words) -> Mask:
     return np.array([t[:1] in (" ", "\n", ".", ",", "!", ":", ";", "") for t in codec.tokens])
 
 
-#: Words that realisations of the E2E restaurants end in, besides those that are one word.
-_ENDS = re.compile(
-    r"(?i)\b(?:food|rat(?:ings?|e[ds]?)|reviews?|standards?|quality|price[ds]?|average|low|high|bad|poor|ok|moderate|reasonable|river"
-    r"|cent(?:re|er)|city|town|famil(?:y|ies)|child(?:ren)?|kids?|(?:un)?friendly|orien(?:ta)?ted|only|adults?|welcome|allowed|accepted"
-    r"|shop|place|venue|establish(?:ment)?|age|stars?|five)$"
-)
-#: Words that they begin with, or go on with.
-_LEADS = re.compile(
-    r"(?i)\b(?:near|by|at|close|along|on|off|beside|in|cent(?:re|er)|city|town|coffee|isn't|not|non|no|doesn't|does|child(?:ren)?|famil(?:y|ies)"
-    r"|kids?|adults?|only|for|place|friendly|suitable|good|orien(?:ta)?ted|open(?:ed)?|welcomes?|allows?|accepts?|fast|low|high|less|under|more"
-    r"|over|mid|(?:moderate|reasonable|ok|average)(?:ly)?|prices?|rat(?:ings?|e[ds]?)|reviews?|standards?|quality|bad|poor|poorly|highly"
-    r"|excellent|very|great|well|one|three|five|\d)\b"
-)
-_TURNS = re.compile(r"(?i)\b(?:not|no|non|isn't|doesn't|very|less|more|does)(?: \w+){0,2}$")
-
-
 @functools.lru_cache(maxsize=1 << 14)
 def completing(codec: Words, tail: str) -> Mask:
     """The tokens that, behind these words, would finish a realisation which is not their own: an ordinary "river" behind "by the",
     or "cheap" behind "not". Not all of them can be known from a token alone."""
     mask = np.zeros(len(codec.tokens), dtype=np.bool_)
-    if _LEADS.search(tail):
-        at_end = _at_end()
-        for n in _closers(codec)[int(_TURNS.search(tail) is not None)]:
+    assert codec.phrases is not None
+    at_end = codec.phrases.at_end
+    for lead, closers in _closers(codec):
+        for n in closers if lead.search(tail) else ():
             text = tail + codec.tokens[n]
             found = at_end.search(text)  # the leftmost, hence the longest that ends here
-            mask[n] = found is not None and found.start() < len(text) - len(codec.tokens[n].lstrip())
+            mask[n] |= found is not None and found.start() < len(text) - len(codec.tokens[n].lstrip())
     return mask
 
 
-@functools.cache
-def _at_end() -> re.Pattern[str]:
-    """Any realisation at the end of a text."""
-    every = "|".join(pattern for values in PATTERNS.values() for patterns in values.values() for pattern in patterns)
-    return re.compile(rf"\b(?:{every})$", re.IGNORECASE)
-
-
 @functools.lru_cache(maxsize=8)
-def _closers(codec: Words) -> tuple[list[int], list[int]]:
-    """Ordinary tokens that can end a realisation; with those that are one, which a word before them may turn."""
-    ordinary = [n for n, t in enumerate(codec.tokens) if t[:1] == " " and "{" not in t and not codec.said[n] and _ENDS.search(t)]
-    return ordinary, ordinary + [n for n, said in enumerate(codec.said) if said and "{" not in codec.tokens[n]]
+def _closers(codec: Words) -> list[tuple[re.Pattern[str], list[int]]]:
+    """Behind which words which tokens can end a realisation: ordinary ones, and those that are one, which a word before them may
+    turn."""
+    assert codec.phrases is not None
+    words = [(n, t, bool(codec.said[n])) for n, t in enumerate(codec.tokens) if t[:1] == " " and "{" not in t]
+    return [
+        (re.compile(lead), [n for n, token, whole in words if whole == turned and re.search(end, token)])
+        for turned, pairs in ((False, codec.phrases.joins), (True, codec.phrases.turns))
+        for lead, end in pairs.items()
+    ]
 
 
 def _total(width: Callable[[str], int], text: str) -> int:

@@ -1,4 +1,5 @@
-"""The training sets: ``grammar``, texts of our own grammar; ``rnnlg``; ``copy``, both together; ``e2e`` and ``e2e_original``."""
+"""The training sets: ``grammar``, texts of our own grammar; ``rnnlg``; ``copy``, both together; ``e2e``, ``e2e_original`` and
+``viggo``, benchmarks."""
 
 from __future__ import annotations
 
@@ -155,24 +156,26 @@ def copy_items(split: str) -> tuple[Copy, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def e2e_items(name: str, split: str) -> tuple[Copy, ...]:
-    """E2E's texts that the codec can hold; of training texts, those whose every word and phrase it knows, and :data:`AGAIN` times
-    those that state two values of one slot: 4 % of the texts, but 9 % of the distinct meanings, which the benchmark asks for."""
-    items = reviews.e2e_items(name, split)
+def table_items(name: str, split: str) -> tuple[Copy, ...]:
+    """E2E's or ViGGO's texts that the codec can hold; of training texts, those whose every word and phrase it knows, and
+    :data:`AGAIN` times those of E2E that state two values of one slot: 4 % of the texts, but 9 % of the distinct meanings, which
+    the benchmark asks for."""
+    items = reviews.table_items(name, split)
     if split == "valid":
-        known = {item.text for item in e2e_items(name, "train")}
+        known = {item.text for item in table_items(name, "train")}
         items = tuple(item for item in items if item.text not in known)
-    found = fitting(items, "e2e", whole=split == "train")
-    two = [item for item in found if len(item.ask.closed) > len(dict(item.ask.closed))] if split == "train" else []
-    return (*found, *two * (AGAIN - 1))
+    codec = reviews.TABLES[name].codec
+    found = fitting(items, codec, whole=split == "train")
+    if split != "train" or codec != "e2e":
+        return found
+    return (*found, *[item for item in found if len(item.ask.closed) > len(dict(item.ask.closed))] * (AGAIN - 1))
 
 
 def fitting(items: Sequence[Copy], codec: str, whole: bool = False) -> tuple[Copy, ...]:
     """The items that a codec can hold; with ``whole``, those of which it need spell nothing."""
-    from headwater_marketing.codecs import COPY, E2E
+    from headwater_marketing.codecs import CODECS
 
-    words = COPY if codec == "copy" else E2E
-    found = []
+    words, found = CODECS[codec], []
     for item in items:
         try:
             words.encode(item)
@@ -190,10 +193,11 @@ def sample() -> tuple[Copy, ...]:
 
 
 @functools.cache
-def e2e_sample() -> tuple[Copy, ...]:
-    """Restaurants that this project made up."""
-    told = json.loads((reviews.E2E_CARD / "sample.json").read_text("utf-8"))
-    return tuple(reviews.Pair(mr, *reviews.e2e_meaning(mr), text).copy() or Copy(text) for mr, text in told)
+def table_sample(name: str) -> tuple[Copy, ...]:
+    """Restaurants or games that this project made up."""
+    table = reviews.TABLES[name]
+    told = json.loads((table.card / "sample.json").read_text("utf-8"))
+    return tuple(reviews.Pair(mr, *table.meaning(mr), text).copy() or Copy(text) for mr, text in told)
 
 
 def _dataset(folder: Path, rows: Callable[[str], Sequence[Copy]], at_hand: Callable[[], Sequence[Copy]] = sample) -> Dataset[Copy]:
@@ -204,6 +208,8 @@ DATASETS: dict[str, Dataset[Copy]] = {
     "copy": _dataset(GRAMMAR_CARD, copy_items),
     "grammar": _dataset(GRAMMAR_CARD, grammar_items),
     "rnnlg": _dataset(reviews.RNNLG_CARD, rnnlg_items),
-    "e2e": _dataset(reviews.E2E_CARD, functools.partial(e2e_items, "e2e"), e2e_sample),
-    "e2e_original": _dataset(reviews.E2E_CARD, functools.partial(e2e_items, "e2e_original"), e2e_sample),
+    **{
+        name: _dataset(table.card, functools.partial(table_items, name), functools.partial(table_sample, name))
+        for name, table in reviews.TABLES.items()
+    },
 }

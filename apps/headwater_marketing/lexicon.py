@@ -55,8 +55,9 @@ class Lexicon:
         self.place = {n: t.strip()[1:-1] for n, t in enumerate(self.tokens) if "{" in t}
         self.blank = np.array([t.startswith(" ") for t in self.tokens])
         phrases = np.array([bool(said) and "{" not in t for t, said in zip(self.tokens, codec.said, strict=True)])
+        self.kind[phrases] = WORD  # also "rated M (for Mature)"
         self.usable = phrases | np.array([_usable(n, t, codec) for n, t in enumerate(self.tokens)])
-        self.pounds = np.array([t == " £" and codec.phrases for t in self.tokens])
+        self.pounds = np.array([t == " £" and codec.phrases is not None for t in self.tokens])
         self.kind[self.pounds], self.usable = POUND, self.usable | self.pounds
         self.figures = phrases & np.array([t[:1].isdecimal() for t in self.tokens])
         self.dangling = np.array([t.strip().lower() in _DANGLING or t.endswith((":", ";")) for t in self.tokens])

@@ -12,7 +12,7 @@ from typing import Any
 
 from headwater.domain import Evaluation, Metric
 from headwater_marketing.asks import PLACEHOLDER, Ask, times_told
-from headwater_marketing.realisations import compiled
+from headwater_marketing.realisations import RESTAURANTS, Match, Phrasing
 
 #: The values of each slot, most often one; :func:`meaning` makes it of an ask.
 Meaning = Mapping[str, frozenset[str]]
@@ -38,45 +38,45 @@ class SlotErrors:
 
 
 def meaning(ask: Ask, facts: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """All facts of an E2E ask by slot."""
+    """All facts of an ask of E2E or ViGGO by slot."""
     found: dict[str, frozenset[str]] = {}
     for slot, value in (*((name.removesuffix("_2"), text) for name, text in facts.items()), *ask.closed):
         found[slot] = found.get(slot, frozenset()) | {value}
     return found
 
 
-def read_facts(text: str, gold: Meaning) -> dict[str, set[str]]:
-    """The E2E facts that a text states, by the published patterns: of overlapping matches the longest, of equal ones that which
-    ``gold`` has. A port of ``reclassify_mr``, see :mod:`headwater_marketing.realisations`.
+def read_facts(text: str, gold: Meaning, phrasing: Phrasing = RESTAURANTS) -> dict[str, set[str]]:
+    """The facts that a text states, by a benchmark's patterns: of overlapping matches the longest, of equal ones that which
+    ``gold`` has; loose ones and open values only where ``gold`` has them, but for the phrasing's ``names``. A port of
+    ``reclassify_mr``, see :mod:`headwater_marketing.realisations`.
 
     >>> gold = {"name": frozenset({"The Mill"}), "price_range": frozenset({"less than £20"})}
     >>> read_facts("The Mill is a cheap pub.", gold) == {
     ...     "name": {"The Mill"}, "price_range": {"less than £20"}, "eat_type": {"pub"}}
     True
     """
-    found = [(m.start(), m.end(), slot, value) for slot, value, pattern in compiled() for m in pattern.finditer(text)]
     true = {(slot, value.lower()) for slot, values in gold.items() for value in values}
-    kept: list[tuple[int, int, str, str]] = []
+    found = [Match(m.start(), m.end(), reading) for reading in phrasing.asked(gold) for m in reading.pattern.finditer(text)]
+    wanted = [all((slot, value.lower()) in true for slot, value in match.reading.facts) for match in found]
+    kept: list[Match] = []
     for match in found:
-        start, end, _, _ = match
-        for other in found:
-            if other is match:
-                continue
-            same = other[:2] == (start, end)
-            inside = other[0] <= start and end <= other[1] and not same
-            if inside or (same and ((other[2], other[3].lower()) in true or other in kept)):
+        for other, right in zip(found, wanted, strict=True):
+            same = other[:2] == match[:2] and other is not match and phrasing.rivals(match.reading, other.reading)
+            if phrasing.outdone(match, other) or (same and (right or other in kept)):
                 break
         else:
             kept.append(match)
     out: dict[str, set[str]] = {}
-    for _, _, slot, value in kept:
-        out.setdefault(slot, set()).add(value)
+    for match in kept:
+        for slot, value in match.reading.facts:
+            if not match.reading.loose or (slot, value.lower()) in true:
+                out.setdefault(slot, set()).add(value)
     return out
 
 
-def slot_errors(texts: Iterable[str], golds: Iterable[Meaning]) -> SlotErrors:
-    """Facts said wrong in E2E texts: SER = (missed + added + wrong values) / slots. A port of ``check_output``; as there, saying a
-    fact twice is no error.
+def slot_errors(texts: Iterable[str], golds: Iterable[Meaning], phrasing: Phrasing = RESTAURANTS) -> SlotErrors:
+    """Facts said wrong in E2E's or ViGGO's texts: SER = (missed + added + wrong values) / slots. A port of ``check_output``; as
+    there, saying a fact twice is no error.
 
     >>> gold = {"name": frozenset({"Cotto"}), "eat_type": frozenset({"pub"}), "food": frozenset({"French"})}
     >>> slot_errors(["Cotto is a pub."], [gold]).rate
@@ -84,7 +84,7 @@ def slot_errors(texts: Iterable[str], golds: Iterable[Meaning]) -> SlotErrors:
     """
     total = SlotErrors()
     for text, gold in zip(texts, golds, strict=True):
-        said, missed, added, wrong = read_facts(text, gold), 0, 0, 0
+        said, missed, added, wrong = read_facts(text, gold, phrasing), 0, 0, 0
         for slot in gold.keys() | said.keys():
             true = {value.lower() for value in gold.get(slot, ())}
             seen = {value.lower() for value in said.get(slot, ())}

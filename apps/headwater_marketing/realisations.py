@@ -1,4 +1,4 @@
-"""How the facts of the E2E restaurants are said in words, by the patterns published with the cleaned data.
+"""How the facts of a benchmark are said in words, and those of the E2E restaurants by the patterns published with the cleaned data.
 
 Dušek, Howcroft and Rieser, 2019, "Semantic noise matters for neural natural language generation",
 https://aclanthology.org/W19-8652; the patterns are those of ``slot_error.py`` in https://github.com/tuetschek/e2e-cleaning.
@@ -8,7 +8,145 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+#: Words for each value of each slot, as patterns.
+Patterns = Mapping[str, Mapping[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What some words say of a fact: a slot, and which of its values (None: whichever, it is a placeholder or a keyword); ``loose``
+    words say it only where it is asked for."""
+
+    slot: str
+    values: frozenset[str] | None = None
+    loose: bool = False
+
+
+#: What a text says of the closed slots: start, end, and the facts.
+Span = tuple[int, int, tuple[Said, ...]]
+
+
+class Reading(NamedTuple):
+    """Words that say some facts, (slot, value) each; an ``open`` one is a value itself, in which nothing else is read."""
+
+    facts: tuple[tuple[str, str], ...]
+    pattern: re.Pattern[str]
+    loose: bool = False
+    open: bool = False
+
+
+class Match(NamedTuple):
+    start: int
+    end: int
+    reading: Reading
+
+
+@dataclass(frozen=True, eq=False)
+class Phrasing:
+    """How a benchmark's facts are said: closed ones by ``patterns``; by ``loose`` ones, which are also said of other things, only
+    where the fact is asked for; several at once by ``joint`` patterns. ``names`` are values of open slots that a text may have
+    wrongly. With ``nested``, what says one slot may stand inside what says another ("not on Steam or Linux").
+
+    The rest tells a constraint where words may add up to a realisation: behind words that match a key of ``joins``, an ordinary
+    token that matches its value might be the end of one; behind a key of ``turns`` a token that is one by itself might be the end
+    of another. ``reach`` is how many words it looks back."""
+
+    patterns: Patterns
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    loose: Patterns = field(default_factory=dict)
+    joint: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    nested: bool = False
+    joins: Mapping[str, str] = field(default_factory=dict)
+    turns: Mapping[str, str] = field(default_factory=dict)
+    reach: int = 6
+
+    @functools.cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """Every pattern, those of ``names`` last."""
+        return (*self.closed, *(open_reading(slot, value) for slot, values in self.names.items() for value in values))
+
+    @functools.cached_property
+    def closed(self) -> tuple[Reading, ...]:
+        """The readings of facts that are said in words."""
+        return (
+            *_readings(self.patterns),
+            *(Reading(facts, whole((pattern,))) for pattern, facts in self.joint.items()),
+            *_readings(self.loose, loose=True),
+        )
+
+    def asked(self, facts: Mapping[str, Iterable[str]]) -> tuple[Reading, ...]:
+        """Every pattern by which a text is read of which these facts are asked, their open values among them."""
+        told = {fact for reading in self.closed for fact in reading.facts}
+        values = sorted({(slot, value) for slot, several in facts.items() for value in several if slot not in self.names} - told)
+        return (*self.readings, *(open_reading(slot, value) for slot, value in values))
+
+    @functools.cached_property
+    def at_end(self) -> re.Pattern[str]:
+        """Any realisation of several words at the end of a text."""
+        every = [p for values in (*self.patterns.values(), *self.loose.values()) for patterns in values.values() for p in patterns]
+        several = dict.fromkeys(p for p in (*every, *self.joint) if " " in p)
+        return re.compile(rf"\b(?:{'|'.join(several)})$", re.IGNORECASE)
+
+    def outdone(self, match: Match, other: Match) -> bool:
+        """Whether another match is longer and takes the words of this one for itself."""
+        inside = other.start <= match.start and match.end <= other.end and other.end - other.start > match.end - match.start
+        return inside and self.rivals(match.reading, other.reading)
+
+    def rivals(self, reading: Reading, other: Reading) -> bool:
+        """Whether the same words cannot say both."""
+        return not self.nested or other.open or not {slot for slot, _ in reading.facts}.isdisjoint(slot for slot, _ in other.facts)
+
+
+def whole(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One pattern for any of them, as whole words, whatever their case."""
+    return re.compile("|".join(rf"\b{p}" + (r"\b" if p[-2:] not in (r"\)", r"\+") else "") for p in patterns), re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=1024)
+def open_reading(slot: str, value: str) -> Reading:
+    """A value as it stands."""
+    return Reading(((slot, value),), re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE), open=True)
+
+
+def _readings(patterns: Patterns, loose: bool = False) -> Iterator[Reading]:
+    for slot, values in patterns.items():
+        for value, several in values.items():
+            yield Reading(((slot, value),), whole(several), loose)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def spans(text: str, phrasing: Phrasing) -> tuple[Span, ...]:
+    """Where a text with placeholders speaks of a closed slot: the longest matches, which hold no placeholder; those that overlap as
+    one.
+
+    >>> spans("{name} is a cheap, not family-friendly pub", RESTAURANTS)[1][2]
+    (Said(slot='family_friendly', values=frozenset({'no'}), loose=False),)
+    """
+    found = [
+        Match(m.start(), m.end(), reading) for reading in phrasing.closed for m in reading.pattern.finditer(text) if "{" not in m[0]
+    ]
+    outer = [a for a in found if not any(phrasing.outdone(a, b) for b in found)]
+    merged: list[tuple[int, int, dict[str | tuple[str, str], Said]]] = []
+    for start, end, reading in sorted(outer, key=lambda match: match[:2]):
+        if merged and start < merged[-1][1]:
+            begun, last, said = merged.pop()
+            merged.append((begun, max(last, end), said))
+        else:
+            merged.append((start, end, {}))
+        said = merged[-1][2]
+        for fact in reading.facts:
+            slot, value = fact
+            key = slot if len(reading.facts) == 1 else fact  # of one fact alone, words may mean this or that value
+            old = said.get(key, Said(slot, frozenset(), True))
+            said[key] = Said(slot, (old.values or frozenset()) | {value}, old.loose and reading.loose)
+    return tuple((start, end, tuple(said.values())) for start, end, said in merged)
+
+
+# --- E2E -------------------------------------------------------------------------------------------------------------------------
 
 _KIDS = "(?:kids?|child(?:ren)?|famil(?:y|ies)"
 _GOOD = "(?:rat(?:ings?|ed)|reviews?|standards?|quality)"
@@ -22,7 +160,7 @@ _STARS = {
     for n, word in ((1, "one"), (3, "three"), (5, "five"))
 }
 
-PATTERNS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+PATTERNS: Patterns = {
     "area": {
         "city centre": ("(?:city|town) cent(?:re|er)", "cent(?:re|er) of (?:the )?(?:city|town)", "in the cent(?:re|er)"),
         "riverside": ("riverside", "(?:near|by|at|close to|along|on|off|beside) the river"),
@@ -102,42 +240,17 @@ NEAR = (
     "|Express by Holiday Inn|Rainbow Vegetarian Café|Raja Indian Cuisine|Ranch|The Bakers|The Portland Arms|The Rice Boat"
     "|The Six Bells|The Sorrento|Yippee Noodle Bar"
 ).split("|")
-#: What a text says of the closed slots: (start, end, ((slot, its possible values), ...)).
-Span = tuple[int, int, tuple[tuple[str, frozenset[str]], ...]]
-
-
-def whole(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One pattern for any of them, as whole words, whatever their case."""
-    return re.compile("|".join(rf"\b{pattern}\b" for pattern in patterns), re.IGNORECASE)
-
-
-@functools.cache
-def compiled() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
-    """(slot, value, pattern), the names' own values among them."""
-    closed = [(slot, value, whole(patterns)) for slot, values in PATTERNS.items() for value, patterns in values.items()]
-    return (
-        *closed,
-        *((slot, value, whole((re.escape(value),))) for slot, values in (("name", NAMES), ("near", NEAR)) for value in values),
-    )
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def spans(text: str) -> tuple[Span, ...]:
-    """Where a text with placeholders speaks of a closed slot: the longest matches; those that overlap as one.
-
-    >>> spans("{name} is a cheap, not family-friendly pub")[1][2]
-    (('family_friendly', frozenset({'no'})),)
-    """
-    found = [
-        (m.start(), m.end(), slot, value) for slot, value, pattern in compiled() if slot in PATTERNS for m in pattern.finditer(text)
-    ]
-    outer = [a for a in found if not any(b[0] <= a[0] and a[1] <= b[1] and b[1] - b[0] > a[1] - a[0] for b in found)]
-    merged: list[tuple[int, int, dict[str, set[str]]]] = []
-    for start, end, slot, value in sorted(outer):
-        if merged and start < merged[-1][1]:
-            begun, last, read = merged.pop()
-            merged.append((begun, max(last, end), read))
-        else:
-            merged.append((start, end, {}))
-        merged[-1][2].setdefault(slot, set()).add(value)
-    return tuple((start, end, tuple((slot, frozenset(values)) for slot, values in read.items())) for start, end, read in merged)
+#: Words that realisations begin with, or go on with; those that they end in, besides those that are one word.
+_LEADS = (
+    r"(?i)\b(?:near|by|at|close|along|on|off|beside|in|cent(?:re|er)|city|town|coffee|isn't|not|non|no|doesn't|does|child(?:ren)?|famil(?:y|ies)"
+    r"|kids?|adults?|only|for|place|friendly|suitable|good|orien(?:ta)?ted|open(?:ed)?|welcomes?|allows?|accepts?|fast|low|high|less|under|more"
+    r"|over|mid|(?:moderate|reasonable|ok|average)(?:ly)?|prices?|rat(?:ings?|e[ds]?)|reviews?|standards?|quality|bad|poor|poorly|highly"
+    r"|excellent|very|great|well|one|three|five|\d)\b"
+)
+_ENDS = (
+    r"(?i)\b(?:food|rat(?:ings?|e[ds]?)|reviews?|standards?|quality|price[ds]?|average|low|high|bad|poor|ok|moderate|reasonable|river"
+    r"|cent(?:re|er)|city|town|famil(?:y|ies)|child(?:ren)?|kids?|(?:un)?friendly|orien(?:ta)?ted|only|adults?|welcome|allowed|accepted"
+    r"|shop|place|venue|establish(?:ment)?|age|stars?|five)$"
+)
+_TURNS = r"(?i)\b(?:not|no|non|isn't|doesn't|very|less|more|does)(?: \w+){0,2}$"
+RESTAURANTS = Phrasing(PATTERNS, {"name": NAMES, "near": NEAR}, joins={_LEADS: _ENDS}, turns={_TURNS: ""})

@@ -1,5 +1,5 @@
-"""Other people's pairs of facts and text, with the facts' values replaced by placeholders: E2E (restaurants) and RNNLG (laptops,
-televisions, hotels, restaurants).
+"""Other people's pairs of facts and text, with the facts' values replaced by placeholders: E2E (restaurants), ViGGO (video games)
+and RNNLG (laptops, televisions, hotels, restaurants).
 
 A pair whose open values cannot all be found in its text, or whose text says a figure that is no fact, teaches nothing right and is
 left out; :func:`kept` says how many stay.
@@ -23,11 +23,12 @@ from pathlib import Path
 
 from headwater.errors import HeadwaterError
 from headwater_datasets import card
-from headwater_marketing.asks import ACTS, CLOSED, NUMBERED, Ask, Copy
-from headwater_marketing.plan import Slot
-from headwater_marketing.realisations import PATTERNS
+from headwater_marketing.asks import ACTS, CLOSED, GAME_ACTS, GAME_PLACES, NUMBERED, Ask, Copy
+from headwater_marketing.games import GAMES
+from headwater_marketing.plan import Kind, Slot
+from headwater_marketing.realisations import PATTERNS, RESTAURANTS, Phrasing
 
-E2E_CARD, RNNLG_CARD = card("e2e_nlg"), card("rnnlg")
+RNNLG_CARD = card("rnnlg")
 DOMAINS = ("laptop", "tv", "hotel", "restaurant")
 _RENAMED = {"eatType": "eat_type", "priceRange": "price_range", "customer rating": "rating", "familyFriendly": "family_friendly"}
 _PROPER = {value.lower(): value for values in PATTERNS.values() for value in values}
@@ -35,12 +36,14 @@ _PROPER = {value.lower(): value for values in PATTERNS.values() for value in val
 
 @dataclass(frozen=True)
 class Pair:
-    """A meaning representation, its values and one text for it. ``facts`` are what placeholders stand for."""
+    """A meaning representation, its values and one text for it. ``facts`` are what placeholders stand for; ``phrasing`` how the
+    rest is said in words, None where keywords tell it."""
 
     meaning: str
     ask: Ask
     facts: Mapping[str, str]
     reference: str
+    phrasing: Phrasing | None = None
 
     def copy(self) -> Copy | None:
         """The text with placeholders, None where a value is not found in it."""
@@ -64,48 +67,77 @@ def contents(dataset: Path, name: str) -> bytes:
     return found
 
 
-# --- E2E -------------------------------------------------------------------------------------------------------------------------
+# --- E2E and ViGGO ---------------------------------------------------------------------------------------------------------------
 
-E2E_FILES = {
-    ("e2e", "train"): "train-fixed_rebuilt.no-ol.csv.gz",
-    ("e2e", "valid"): "devel-fixed.no-ol.csv",
-    ("e2e_original", "train"): "trainset_rebuilt.csv.gz",
-    ("e2e_original", "valid"): "devset.csv",
-}
+
+def _bracketed(meaning: str, act: str, places: Mapping[str, Kind]) -> tuple[Ask, dict[str, str]]:
+    """``slot[value], slot[value]`` as an ask and the values of its open slots, which are ``places``. A name may be said twice, the
+    rest once; a closed slot may have several values, and "?" where it has none."""
+    slots, closed, facts = [], [], {}
+    for slot, value in re.findall(r"([^,\[\]]+)\[([^\]]*)\]", meaning):
+        name = _RENAMED.get(slot.strip(), slot.strip())
+        if name in places and value:
+            number = f"{name}_2" if name in facts else name
+            slots.append(Slot(number, places[name], 1, 2 if number == "name" else 1))
+            facts[number] = value
+        else:
+            closed += [(name, _PROPER.get(one.lower(), one) or "?") for one in value.split(", ")]
+    return Ask(tuple(slots), tuple(closed), act), facts
 
 
 def e2e_meaning(meaning: str) -> tuple[Ask, dict[str, str]]:
-    """``name[Cotto], food[French], near[Ranch]`` as an ask and its open values. A name may be said twice, the rest once; where the
-    cleaned data name two places, the second is ``name_2``.
+    """``name[Cotto], food[French], near[Ranch]`` as an ask and its open values. Where the cleaned data name two places, the
+    second is ``name_2``.
 
     >>> e2e_meaning("name[Cotto], priceRange[cheap]")
     (Ask(slots=(Slot(name='name', kind='name', least=1, most=2),), closed=(('price_range', 'cheap'),), act='inform', ...),
      {'name': 'Cotto'})
     """
-    slots, closed, facts = [], [], {}
-    for slot, value in re.findall(r"([^,\[\]]+)\[([^\]]*)\]", meaning):
-        name = _RENAMED.get(slot.strip(), slot.strip())
-        if name in ("name", "near"):
-            number = f"{name}_2" if name in facts else name
-            slots.append(Slot(number, "name", 1, 2 if number == "name" else 1))
-            facts[number] = value
-        else:
-            closed.append((name, _PROPER.get(value.lower(), value)))
-    return Ask(tuple(slots), tuple(closed), "inform"), facts
+    return _bracketed(meaning, "inform", {"name": "name", "near": "name"})
+
+
+def viggo_meaning(meaning: str) -> tuple[Ask, dict[str, str]]:
+    """``suggest(name[Portal 2], genres[puzzle, shooter])`` as an ask and its open values.
+
+    >>> viggo_meaning("request_attribute(esrb[])")
+    (Ask(slots=(), closed=(('esrb', '?'),), act='request_attribute', ...), {})
+    """
+    act, _, rest = meaning.partition("(")
+    return _bracketed(rest, act, {"name": "name", **dict.fromkeys(GAME_PLACES, "text")})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Two files of pairs, their card, how a meaning is read and phrased, and by which codec."""
+
+    card: Path
+    codec: str
+    meaning: Callable[[str], tuple[Ask, dict[str, str]]]
+    phrasing: Phrasing
+    train: str
+    valid: str
+
+
+TABLES = {
+    "e2e": Table(card("e2e_nlg"), "e2e", e2e_meaning, RESTAURANTS, "train-fixed_rebuilt.no-ol.csv.gz", "devel-fixed.no-ol.csv"),
+    "e2e_original": Table(card("e2e_nlg"), "e2e", e2e_meaning, RESTAURANTS, "trainset_rebuilt.csv.gz", "devset.csv"),
+    "viggo": Table(card("viggo"), "viggo", viggo_meaning, GAMES, "viggo-train.csv", "viggo-valid.csv"),
+}
 
 
 @functools.lru_cache(maxsize=4)
-def e2e_pairs(name: str, split: str) -> tuple[Pair, ...]:
-    """The pairs of ``e2e`` (cleaned) or ``e2e_original``, in the order of the file."""
-    if (name, split) not in E2E_FILES:
+def table_pairs(name: str, split: str) -> tuple[Pair, ...]:
+    """The pairs of ``e2e`` (cleaned), ``e2e_original`` or ``viggo``, in the order of the file."""
+    if name not in TABLES or split not in ("train", "valid"):
         raise HeadwaterError(f"{name} has no split {split!r}; expected train or valid")
-    raw = contents(E2E_CARD, E2E_FILES[name, split])
+    table = TABLES[name]
+    raw = contents(table.card, table.train if split == "train" else table.valid)
     text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
     known: dict[str, tuple[Ask, dict[str, str]]] = {}
     pairs = []
     for row in csv.DictReader(io.StringIO(text)):
-        ask, facts = known.setdefault(row["mr"], e2e_meaning(row["mr"]))
-        pairs.append(Pair(row["mr"], ask, facts, " ".join(row["ref"].split())))
+        ask, facts = known.setdefault(row["mr"], table.meaning(row["mr"]))
+        pairs.append(Pair(row["mr"], ask, facts, " ".join(row["ref"].split()), table.phrasing))
     return tuple(pairs)
 
 
@@ -204,9 +236,9 @@ def _pattern(value: str) -> re.Pattern[str]:
     return re.compile(r"(?<![\w.+])" + r"[ -]+".join(words) + rf"(?={more}(?![\w+]))", re.IGNORECASE)
 
 
-def e2e_items(name: str, split: str) -> tuple[Copy, ...]:
-    """The items of E2E that can be learnt from."""
-    return _items(e2e_pairs(name, split), lambda copy: copy.text)
+def table_items(name: str, split: str) -> tuple[Copy, ...]:
+    """The items of E2E or ViGGO that can be learnt from."""
+    return _items(table_pairs(name, split), lambda copy: copy.text)
 
 
 def rnnlg_items(domains: Sequence[str], split: str) -> tuple[Copy, ...]:
@@ -219,7 +251,8 @@ def rnnlg_items(domains: Sequence[str], split: str) -> tuple[Copy, ...]:
 def _items(pairs: Sequence[Pair], text_of: Callable[[Copy], str]) -> tuple[Copy, ...]:
     found = []
     for pair in pairs:
-        copy = pair.copy() if pair.ask.act in ACTS and all(s.name in NUMBERED for s in pair.ask.slots) else None
+        known = pair.ask.act in (*ACTS, *GAME_ACTS) and all(s.name in (*NUMBERED, *GAME_PLACES) for s in pair.ask.slots)
+        copy = pair.copy() if known else None
         if copy is not None:
             found.append(Copy(text_of(copy), pair.ask))
     return tuple(found)

@@ -92,7 +92,7 @@ class Spelled(Words):
     with it. ``ends`` are the ids that end a text: a line end, or the model's own end."""
 
     def __init__(self, tokenizer: Any, which: Which = "plain", more: Sequence[str] = ()) -> None:
-        self.places, self.phrases = PLACES, False
+        self.places, self.phrases = PLACES, None
         strings = _strings(tokenizer)
         pieces = [*_SIGNS, *cased([*plain_words(), *more])]
         if which == "any":

@@ -13,13 +13,14 @@ from headwater.constraints import broken
 from headwater_marketing import data
 from headwater_marketing.asks import PLACEHOLDER, Ask, Copy, asks, named
 from headwater_marketing.channels import CHANNELS, Part, columns, sms
-from headwater_marketing.codecs import COPY, E2E
+from headwater_marketing.codecs import COPY, E2E, VIGGO
 from headwater_marketing.constraint import Wording, counting
 from headwater_marketing.facts import close, fill
+from headwater_marketing.games import GAMES
 from headwater_marketing.lookalikes import fold, hunt
 from headwater_marketing.metrics import meaning, rnnlg_errors, slot_errors
 from headwater_marketing.plan import Fact, Plan, Policy, Slot
-from headwater_marketing.reviews import e2e_meaning, rnnlg_meaning
+from headwater_marketing.reviews import e2e_meaning, rnnlg_meaning, viggo_meaning
 from headwater_marketing.templates import write
 from headwater_marketing.trie import CLEAR, Trie
 from headwater_marketing.validator import CLAIMS, judge
@@ -265,6 +266,42 @@ def test_two_values_of_a_slot_are_both_said_and_words_that_mean_either_are_not()
         text, tokens = babble(wording, E2E, rng)
         assert {"name", "name_2"} == set(PLACEHOLDER.findall(text))
         assert Counter(s.slot for t in tokens for s in E2E.said[t] if s.values) == {"price_range": 2, "eat_type": 2}
+
+
+def test_a_games_facts_are_said_in_words_and_what_is_denied_stays_denied():
+    ask, facts = viggo_meaning(
+        "inform(name[Nine Kites], developer[Fennel & Rook], rating[average], genres[indie, puzzle], platforms[PC],"
+        " available_on_steam[yes], has_linux_release[no], has_mac_release[no])"
+    )
+    wording, rng = Wording(VIGGO, ask, facts), np.random.default_rng(0)
+    texts = [filled(babble(wording, VIGGO, rng)[0], ask, facts) for _ in range(4)]
+    assert slot_errors(texts, [meaning(ask, facts)] * 4, GAMES).rate < 0.03
+    good = "{name} by {developer} is an average indie puzzle game for PC on Steam. There is no Linux or Mac release."
+    assert broken(wording, VIGGO.encode(Copy(good, ask))) is None
+    assert slot_errors([filled(good, ask, facts)], [meaning(ask, facts)], GAMES).right == 1
+    for old, new in (
+        (" no Linux or Mac", " no Linux"),
+        ("average", "excellent"),
+        ("PC on", "Xbox on"),
+        ("There is", "I enjoy it. There is"),
+    ):
+        assert broken(wording, VIGGO.encode(Copy(good.replace(old, new), ask))) is not None
+
+
+def test_words_in_passing_are_free_where_nothing_is_asked_and_a_denial_reaches_no_further():
+    def may_follow(meaning_, text, token):
+        wording = Wording(VIGGO, *viggo_meaning(meaning_))
+        state = wording.start()
+        for number in VIGGO.encode(Copy(text))[:, 0]:
+            state = wording.step(state, int(number)) if number else state
+        return bool(wording.allowed(state, 50)[VIGGO.number[token]])
+
+    assert may_follow("recommend(name[Nine Kites], platforms[PC])", "I think you'd", " love")
+    assert not may_follow("give_opinion(name[Nine Kites], rating[poor])", "I really", " love")
+    asked = "inform(name[Nine Kites], platforms[PC], available_on_steam[yes])"
+    assert may_follow(asked, "{name} is for PC and is on", " Steam") and not may_follow(
+        asked, "{name} is for PC, but is not on", " Steam"
+    )
 
 
 def test_a_laptops_switches_are_said_as_often_as_asked():

@@ -7,6 +7,7 @@ import pytest
 
 from headwater.domain import Evaluation
 from headwater_marketing.asks import Ask, Copy, wish
+from headwater_marketing.games import GAMES
 from headwater_marketing.metrics import (
     METRICS,
     SlotErrors,
@@ -20,7 +21,7 @@ from headwater_marketing.metrics import (
     slot_errors,
 )
 from headwater_marketing.plan import Slot
-from headwater_marketing.reviews import e2e_meaning, rnnlg_meaning
+from headwater_marketing.reviews import e2e_meaning, rnnlg_meaning, viggo_meaning
 
 GOLD = meaning(
     Ask(closed=(("eat_type", "pub"), ("food", "French"), ("price_range", "cheap"), ("family_friendly", "no"))),
@@ -55,6 +56,45 @@ def test_two_values_of_a_slot_are_two_facts():
     gold = meaning(ask, facts)
     assert gold == {"name": {"Cotto", "Zizzi"}, "eat_type": {"pub", "restaurant"}}
     assert slot_errors(["Cotto and Zizzi: a pub and a restaurant", "Cotto is a pub"], [gold] * 2) == SlotErrors(2, 0, 0, 8, 2, 1)
+
+
+GAME = (
+    "inform(name[Nine Kites], release_year[2013], rating[good], genres[role-playing, turn-based strategy], platforms[PC],"
+    " has_multiplayer[no], available_on_steam[yes], has_linux_release[no], has_mac_release[no])"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "missed", "added", "wrong"),
+    [
+        ("{0}, a turn-based RPG with good reviews. No multiplayer. Get it on Steam for PC, but not for Linux or Mac.", 0, 0, 0),
+        ("{0}, a single-player turn-based strategy RPG, is fun. PC and Steam only: Linux and Mac are not supported.", 0, 0, 0),
+        ("{0}, a turn-based RPG, is good. It isn't multiplayer and is on Steam for PC, Linux and Mac.", 0, 0, 2),
+        ("{0} is a fun single-player turn-based strategy for PC on Steam, not Linux. It has no Mac release.", 1, 0, 0),
+        ("{0} is an average single-player turn-based RPG for PC and Xbox on Steam, without Linux or Mac releases.", 0, 1, 1),
+        (
+            "It's a 2013 turn-based RPG that isn't good, PC and Steam only. It has no multiplayer and no Linux or Mac support.",
+            2,
+            0,
+            0,
+        ),
+    ],
+)
+def test_slot_errors_of_games(text, missed, added, wrong):
+    ask, facts = viggo_meaning(GAME)
+    found = slot_errors([text.format("Nine Kites from 2013")], [meaning(ask, facts)], GAMES)
+    assert (found.missed, found.added, found.wrong, found.slots) == (missed, added, wrong, 10)
+
+
+def test_what_is_said_of_games_in_passing_counts_only_where_it_is_asked_for():
+    read = lambda text, asked: read_facts(text, meaning(*viggo_meaning(asked)), GAMES)  # noqa: E731
+    love, year = "I think you'd love Strategic Bus, which developer made it?", "Which year was best for games?"
+    assert read(love, "recommend(name[Strategic Bus])") == {"name": {"Strategic Bus"}}  # nothing is read inside a name
+    assert read(love, "give_opinion(name[Strategic Bus], rating[excellent])")["rating"] == {"excellent"}
+    assert "rating" not in read(love, "give_opinion(name[Strategic Bus], rating[poor])")
+    assert read(year, "request_attribute(release_year[])") == {"release_year": {"?"}} and not read(year, "request()")
+    assert read("a massively multiplayer online role-playing game", "request(genres[MMORPG])") == {"genres": {"MMORPG"}}
+    assert read("an FPS", "request()") == {"player_perspective": {"first person"}, "genres": {"shooter"}}
 
 
 def test_errors_add_up():

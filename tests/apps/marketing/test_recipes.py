@@ -11,12 +11,12 @@ from headwater.knobs import fields
 from headwater.model import build
 from headwater.noise import Noise
 from headwater.recipe import Recipe
-from headwater_marketing import asks, codecs
+from headwater_marketing import asks
 from headwater_marketing.asks import PLACEHOLDER, Wish, wish
+from headwater_marketing.codecs import CODECS
 from headwater_marketing.constraint import Wording, counting
 from headwater_marketing.data import DATASETS
 
-CODECS = {"copy": codecs.COPY, "e2e": codecs.E2E}
 RECIPES = Recipe.folder(Path(asks.__file__).parent / "recipes")
 NAMES = sorted(RECIPES)
 

@@ -7,15 +7,20 @@ import pytest
 
 from headwater.errors import HeadwaterError
 from headwater_marketing import data
-from headwater_marketing.codecs import COPY
+from headwater_marketing.codecs import COPY, VIGGO
+from headwater_marketing.constraint import Wording
+from headwater_marketing.games import GAMES
+from headwater_marketing.metrics import meaning, slot_errors
 from headwater_marketing.reviews import (
     asked,
     delexicalised,
     e2e_meaning,
-    e2e_pairs,
     rnnlg_items,
     rnnlg_meaning,
     rnnlg_pairs,
+    table_items,
+    table_pairs,
+    viggo_meaning,
     written,
 )
 
@@ -59,6 +64,25 @@ def test_meanings():
     )
 
 
+def test_a_games_meaning_has_an_act_lists_and_values_that_are_asked_about():
+    ask, facts = viggo_meaning(
+        "inform(name[Nine Kites: II], release_year[2013], developer[Fennel & Rook], esrb[E 10+ (for Everyone 10 and Older)],"
+        " genres[driving/racing, sport], platforms[PC], has_mac_release[no])"
+    )
+    assert facts == {"name": "Nine Kites: II", "release_year": "2013", "developer": "Fennel & Rook"}
+    assert ask.act == "inform" and ask.slots[0].most == 2 and [slot.most for slot in ask.slots[1:]] == [1, 1]
+    assert ask.closed == (
+        ("esrb", "E 10+ (for Everyone 10 and Older)"),
+        ("genres", "driving/racing"),
+        ("genres", "sport"),
+        ("platforms", "PC"),
+        ("has_mac_release", "no"),
+    )
+    for slot in ("developer", "genres"):
+        ask, facts = viggo_meaning(f"request_attribute({slot}[])")
+        assert (ask.act, ask.slots, ask.closed, facts) == ("request_attribute", (), ((slot, "?"),), {})
+
+
 def test_bare_tokens_become_writing():
     assert written("it 's {price} -s . do you take card -s ?") == "It's {price}. Do you take cards?"
     assert asked("Which one.", rnnlg_meaning("?select()")[0]) == "Which one?"
@@ -66,11 +90,11 @@ def test_bare_tokens_become_writing():
 
 def test_missing_data_say_where_to_get_them(monkeypatch):
     monkeypatch.setenv("HEADWATER_DATA", "/nowhere")
-    e2e_pairs.cache_clear()
+    table_pairs.cache_clear()
     with pytest.raises(HeadwaterError, match="HEADWATER_DATA"):
-        e2e_pairs("e2e", "valid")
+        table_pairs("viggo", "valid")
     with pytest.raises(HeadwaterError, match="no split 'test'"):
-        e2e_pairs("e2e", "test")
+        table_pairs("e2e", "test")
 
 
 def test_the_grammar_makes_the_same_corpus_from_a_seed():
@@ -89,8 +113,25 @@ def test_the_packaged_samples_can_be_held():
 
 @here
 def test_how_much_of_the_benchmarks_is_kept():
-    valid = e2e_pairs("e2e", "valid")
+    valid = table_pairs("e2e", "valid")
     assert (len(valid), len({pair.meaning for pair in valid})) == (4299, 1484)
     assert sum(pair.copy() is None for pair in valid) < 10
     laptop = rnnlg_pairs("laptop", "valid")
     assert len(laptop) == 2649 and len(rnnlg_items(["laptop"], "valid")) > 2500
+
+
+@here
+def test_nearly_all_of_viggo_is_kept_and_says_what_it_should():
+    for split, pairs, meanings, lost in (("train", 5103, 1675, 2), ("valid", 714, 238, 1)):
+        every = table_pairs("viggo", split)
+        assert (len(every), len({pair.meaning for pair in every})) == (pairs, meanings)
+        assert len(table_items("viggo", split)) == pairs - lost
+    assert len(data.table_items("viggo", "train")) == 5101
+    found = slot_errors([pair.reference for pair in every], [meaning(pair.ask, pair.facts) for pair in every], GAMES)
+    assert found.rate < 0.015 and found.right > 0.95 * found.texts
+
+
+@here
+def test_no_games_meaning_is_refused():
+    every = {pair.meaning: pair for pair in table_pairs("viggo", "valid")}
+    assert all(Wording(VIGGO, pair.ask, pair.facts).limit for pair in every.values())
