@@ -5,8 +5,8 @@ All figures are of development splits: not like for like with published ones of 
 added and wrong over facts asked for, by the patterns published with cleaned E2E, by those of ``games.py`` for ViGGO, by
 ``ERRScorer`` for RNNLG (per occurrence).
 
-    python benchmarks/marketing.py marketing/e2e_autoregressive --only e2e
-    python benchmarks/marketing.py marketing/viggo_autoregressive --only viggo
+    python benchmarks/marketing.py benchmarks/models/e2e_autoregressive --only e2e
+    python benchmarks/marketing.py FOLDER/model --only viggo      # of headwater train marketing viggo_autoregressive -o FOLDER
     python benchmarks/marketing.py marketing/autoregressive --only rnnlg campaign adversarial speed
     python benchmarks/marketing.py marketing/vae --only copy
 """

@@ -293,8 +293,7 @@ def alto(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, An
     the latter by importance sampling with 64 altos that the model writes as it goes, those that fit resampled (a particle filter).
     That says too little of log p(the others) on average, so the figure flatters; with the true alto kept among them (a conditional
     filter: Andrieu, Doucet and Holenstein, 2010), too much of it where the alto could be the model's (Grosse, Ghahramani and Adams,
-    2015, https://arxiv.org/abs/1511.02543). So the truth lies between the two, or nearly. Without resampling one alto would soon
-    count for all: its figure is below zero."""
+    2015, https://arxiv.org/abs/1511.02543). So the truth lies between the two, or nearly."""
     phrases = data.jsb_phrases("valid")
     if model.recipe.family == "masked_diffusion":
         ways: dict[str, Callable[..., float]] = {"any-order bound": alto_by_order}
@@ -361,8 +360,8 @@ def others(family: Any, x: Tensor, context: Context, noise: Noise, kept: bool) -
         chords[..., 1] = altos
         told = torch.zeros(k, len(altos))
         for s in range(streams):
-            among = (hidden[:, None], chords[:, :1], before[:, None]) if s < 2 else (hidden[:, None], chords, before[:, None])
-            log_probs = family.head.logits(among[0], s, *among[1:]).float().log_softmax(-1)
+            read = chords[:, :1] if s < 2 else chords  # the alto and what stands before it do not depend on the alto
+            log_probs = family.head.logits(hidden[:, None], s, read, before[:, None]).float().log_softmax(-1)
             told += log_probs.expand(-1, len(altos), -1).gather(2, chords[..., s, None])[..., 0]
         weight += told.logsumexp(1).double()
         share = weight.softmax(0)

@@ -78,10 +78,16 @@ class Phrasing:
             *_readings(self.loose, loose=True),
         )
 
+    @functools.cached_property
+    def told(self) -> frozenset[tuple[str, str]]:
+        """The facts that are said in words."""
+        return frozenset(fact for reading in self.closed for fact in reading.facts)
+
     def asked(self, facts: Mapping[str, Iterable[str]]) -> tuple[Reading, ...]:
         """Every pattern by which a text is read of which these facts are asked, their open values among them."""
-        told = {fact for reading in self.closed for fact in reading.facts}
-        values = sorted({(slot, value) for slot, several in facts.items() for value in several if slot not in self.names} - told)
+        values = sorted(
+            {(slot, value) for slot, several in facts.items() for value in several if slot not in self.names} - self.told
+        )
         return (*self.readings, *(open_reading(slot, value) for slot, value in values))
 
     @functools.cached_property

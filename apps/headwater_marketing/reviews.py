@@ -31,6 +31,7 @@ from headwater_marketing.realisations import PATTERNS, RESTAURANTS, Phrasing
 RNNLG_CARD = card("rnnlg")
 DOMAINS = ("laptop", "tv", "hotel", "restaurant")
 _RENAMED = {"eatType": "eat_type", "priceRange": "price_range", "customer rating": "rating", "familyFriendly": "family_friendly"}
+_ACTS, _PLACES = frozenset((*ACTS, *GAME_ACTS)), frozenset((*NUMBERED, *GAME_PLACES))
 _PROPER = {value.lower(): value for values in PATTERNS.values() for value in values}
 
 
@@ -133,12 +134,10 @@ def table_pairs(name: str, split: str) -> tuple[Pair, ...]:
     table = TABLES[name]
     raw = contents(table.card, table.train if split == "train" else table.valid)
     text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
-    known: dict[str, tuple[Ask, dict[str, str]]] = {}
-    pairs = []
-    for row in csv.DictReader(io.StringIO(text)):
-        ask, facts = known.setdefault(row["mr"], table.meaning(row["mr"]))
-        pairs.append(Pair(row["mr"], ask, facts, " ".join(row["ref"].split()), table.phrasing))
-    return tuple(pairs)
+    read = functools.cache(table.meaning)  # a meaning has several texts
+    return tuple(
+        Pair(row["mr"], *read(row["mr"]), " ".join(row["ref"].split()), table.phrasing) for row in csv.DictReader(io.StringIO(text))
+    )
 
 
 # --- RNNLG -----------------------------------------------------------------------------------------------------------------------
@@ -251,7 +250,7 @@ def rnnlg_items(domains: Sequence[str], split: str) -> tuple[Copy, ...]:
 def _items(pairs: Sequence[Pair], text_of: Callable[[Copy], str]) -> tuple[Copy, ...]:
     found = []
     for pair in pairs:
-        known = pair.ask.act in (*ACTS, *GAME_ACTS) and all(s.name in (*NUMBERED, *GAME_PLACES) for s in pair.ask.slots)
+        known = pair.ask.act in _ACTS and all(s.name in _PLACES for s in pair.ask.slots)
         copy = pair.copy() if known else None
         if copy is not None:
             found.append(Copy(text_of(copy), pair.ask))
