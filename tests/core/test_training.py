@@ -107,6 +107,12 @@ def test_a_killed_training_resumes_bit_for_bit(name: str, precision: str, killed
     assert tuple(lines[0][0]) == Journal.COLUMNS == ("step", "loss", "valid_loss", "rate", "seconds")
 
 
+def test_bf16_is_fp32_where_the_device_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.train.computes_bf16", lambda device: False)
+    one, two = (train(toys.DOMAINS["words"](), small("words", p), tmp_path / p).tensors() for p in ("bf16", "fp32"))
+    assert all(torch.equal(one[k], two[k]) for k in two)
+
+
 def test_a_checkpoint_is_numbers_and_text(killed: Path) -> None:
     path = killed / "words-fp32" / "checkpoint.safetensors"
     with safe_open(str(path), framework="np") as file:
