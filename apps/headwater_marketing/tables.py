@@ -52,16 +52,16 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """By Python's own reader: a line at a time, so memory does not grow with the file."""
-    header, delimiter = _header(path)
-    need(path, columns, header)
-    places = [(name, header.index(name)) for name in columns]
+    names, delimiter = header(path)
+    need(path, columns, names)
+    places = [(name, names.index(name)) for name in columns]
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             next(reader)
             for cells in reader:
-                if cells and len(cells) != len(header):
-                    raise HeadwaterError(f"{path}: line {reader.line_num} has {len(cells)} cells; the header has {len(header)}")
+                if cells and len(cells) != len(names):
+                    raise HeadwaterError(f"{path}: line {reader.line_num} has {len(cells)} cells; the header has {len(names)}")
                 if cells:
                     yield {name: cells[place] for name, place in places}
         except UnicodeDecodeError as error:
@@ -70,7 +70,8 @@ def _csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
             raise HeadwaterError(f"{path}: line {reader.line_num} cannot be read as CSV ({error})") from None
 
 
-def _header(path: Path) -> tuple[list[str], str]:
+def header(path: Path) -> tuple[list[str], str]:
+    """The columns' names of a CSV, and its delimiter; see :func:`rows`."""
     with open(path, "rb") as file:
         first = file.readline(1 << 20)
     if first[:4] == b"PK\x03\x04":

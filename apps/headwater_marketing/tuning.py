@@ -9,7 +9,6 @@ A (r, in) drawn and B (out, r) zero at first; α = 2r.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -24,6 +23,7 @@ import typer
 
 from headwater.cli import flags, terminal
 from headwater.errors import HeadwaterError
+from headwater_marketing import tables
 from headwater_marketing.asks import PLACEHOLDER, Ask, Copy, Wish, in_order, named, spoken
 from headwater_marketing.authors import prompt
 from headwater_marketing.brief import KNOWN
@@ -51,8 +51,8 @@ def read(file: Path, usual: Mapping[str, str | None] = {}) -> tuple[list[Copy], 
     where not); each other column is a fact, its value as the text has it. Or a plain .txt, a text a line. Raises
     :class:`HeadwaterError` with the line that is wrong."""
     found, left_out = [], 0
-    for line, row in _rows(file):
-        item = _item(row, usual, f"{file}: line {line}")
+    for where, row in _rows(file):
+        item = _item(row, usual, f"{file}: {where}")
         if item is None or re.search(r"[\d%£$€¥{}]", PLACEHOLDER.sub("", item.text)):
             left_out += 1
         else:
@@ -63,24 +63,23 @@ def read(file: Path, usual: Mapping[str, str | None] = {}) -> tuple[list[Copy], 
     return found, left_out
 
 
-def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where each text stands, and its row."""
     kinds = {".txt", ".csv", ".jsonl"}
     if file.suffix not in kinds:
         raise HeadwaterError(f"SOURCE: expected a file of {', '.join(sorted(kinds))}; got {file}")
+    if not file.is_file():
+        raise HeadwaterError(f"SOURCE: no such file: {file}")
+    if file.suffix == ".csv":
+        header, _ = tables.header(file)
+        tables.need(file, ["text"], header)
+        yield from ((f"row {i}", row) for i, row in enumerate(tables.rows(file, header), 1))
+        return
     try:
-        with open(file, encoding="utf-8-sig", newline="" if file.suffix == ".csv" else None) as lines:
-            if file.suffix == ".csv":
-                table = csv.DictReader(lines, strict=True)
-                if "text" not in (table.fieldnames or ()):
-                    raise HeadwaterError(f"{file}: has no column 'text'; it has {', '.join(table.fieldnames or ()) or 'none'}")
-                yield from ((table.line_num, row) for row in table)
-                return
-            for i, line in enumerate(lines, 1):
-                if line.strip():
-                    yield i, json.loads(line) if file.suffix == ".jsonl" else {"text": line.strip().replace("\\n", "\n")}
-    except FileNotFoundError:
-        raise HeadwaterError(f"SOURCE: no such file: {file}") from None
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        for i, line in enumerate(file.read_text("utf-8-sig").split("\n"), 1):
+            if line.strip():
+                yield f"line {i}", json.loads(line) if file.suffix == ".jsonl" else {"text": line.strip().replace("\\n", "\n")}
+    except (OSError, ValueError) as error:
         raise HeadwaterError(f"{file}: cannot be read ({error})") from None
 
 

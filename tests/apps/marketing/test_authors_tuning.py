@@ -64,9 +64,10 @@ def test_texts_in_other_shapes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.csv", "words\nhi\n", "has no column 'text'; it has words"),
-        ("a.csv", "text,channel\nHi,fax\n", r"line 2: channel: expected one of sms, push.*got 'fax'"),
+        ("a.csv", "words\nhi\n", "has no column 'text'; it has 'words'"),
+        ("a.csv", "text,channel\nHi,fax\n", r"row 1: channel: expected one of sms, push.*got 'fax'"),
         ("a.csv", "text,My Fact\nHi x,x\n", "small letters, figures and _; got 'My Fact'"),
+        ("a.csv", "text;product\nMeet tea;tea\n", "at least 8 texts; got 1$"),
         ("a.txt", "Hello.\n", "expected at least 8 texts; got 1"),
         ("a.txt", "Only 5 left\n" * 9, "got 0, and 9 with figures or signs of money"),
         ("a.jsonl", "[1]\n", "line 1: expected an object with a text"),
