@@ -15,7 +15,7 @@ from headwater.recipe import Recipe
 from headwater_marketing import asks, metrics
 from headwater_marketing.asks import PLACEHOLDER, Copy
 from headwater_marketing.codecs import CODECS
-from headwater_marketing.data import DATASETS, from_json
+from headwater_marketing.data import DATASETS, from_json, stated
 from headwater_marketing.features import features
 from headwater_marketing.pipelines.write import Write
 
@@ -91,7 +91,7 @@ class Marketing(Domain[Copy, asks.Wish]):
             lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise HeadwaterError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
-        return [_item(line, f"{path}: line {i}") if path.suffix == ".jsonl" else Copy(line) for i, line in enumerate(lines, 1)]
+        return [_item(line, f"{path}: line {i}") if path.suffix == ".jsonl" else _line(line) for i, line in enumerate(lines, 1)]
 
     def record(self, item: Copy) -> dict[str, Any]:
         """The text, what it was asked to be, and the facts it states."""
@@ -106,8 +106,24 @@ class Marketing(Domain[Copy, asks.Wish]):
         }
 
 
+def _line(text: str) -> Copy:
+    """A text that asks for the facts it states, if there are names for them."""
+    ask = asks.Ask(stated(text))
+    try:
+        asks.told(ask)
+    except ValueError:
+        return Copy(text)
+    return Copy(text, ask)
+
+
 def _item(line: str, where: str) -> Copy:
     try:
-        return from_json(json.loads(line))
+        item = from_json(json.loads(line))
+        for name in ("channel", "part", "voice", "level"):
+            if (told := getattr(item.ask, name)) is not None and told not in asks.choices(name):
+                raise HeadwaterError(f"{where}: {name}: expected one of {', '.join(asks.choices(name))}; got {told!r}")
+        if not isinstance(item.text, str):
+            raise TypeError
+        return item
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HeadwaterError(f'{where} is no text of copy ({type(error).__name__}); expected {{"text": …, "ask": {{…}}}}') from None

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_type_hints
 
 import numpy as np
 
@@ -121,6 +121,15 @@ class Wish:
     level: Annotated[Literal["easy", "standard"] | None, Knob("how plain the language is")] = None
     room: Annotated[int | None, Knob("length of its own words, facts left out", 0, 1000, "characters")] = None
     plan: Annotated[Array | None, Given("the facts to state, as numbers", kind="sequence", size=LENGTH, vocab=VOCABULARY)] = None
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """What a knob of :class:`Wish` may be.
+
+    >>> choices("level")
+    ('easy', 'standard')
+    """
+    return tuple(value for choice in get_args(get_type_hints(Wish)[name]) for value in get_args(choice))
 
 
 def own_length(text: str) -> int:

@@ -19,7 +19,7 @@ from headwater.domain import Dataset
 from headwater.errors import HeadwaterError
 from headwater_datasets import card
 from headwater_marketing import reviews
-from headwater_marketing.asks import Ask, Copy, asks, in_order
+from headwater_marketing.asks import PLACEHOLDER, Ask, Copy, asks, in_order
 from headwater_marketing.brief import KNOWN
 from headwater_marketing.channels import CHANNELS
 from headwater_marketing.facts import Style, gather
@@ -128,6 +128,12 @@ def grammar_items(split: str) -> tuple[Copy, ...]:
     part.write_text(json.dumps([asdict(item) for item in items], ensure_ascii=False), "utf-8")
     os.replace(part, path)
     return tuple(items)
+
+
+def stated(text: str) -> tuple[Slot, ...]:
+    """The placeholders of a text as slots, each as often as it stands there."""
+    times = Counter(PLACEHOLDER.findall(text))
+    return in_order([Slot(name, KNOWN.get(name, "text"), n, n) for name, n in times.items()])
 
 
 def from_json(row: dict) -> Copy:

@@ -13,22 +13,19 @@ import json
 import math
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headwater.cli import flags, terminal
 from headwater.errors import HeadwaterError
 from headwater_marketing import tables
-from headwater_marketing.asks import PLACEHOLDER, Ask, Copy, Wish, in_order, named, spoken
+from headwater_marketing.asks import PLACEHOLDER, Ask, Copy, choices, named, spoken
 from headwater_marketing.authors import prompt
-from headwater_marketing.brief import KNOWN
-from headwater_marketing.data import from_json
-from headwater_marketing.plan import Slot
+from headwater_marketing.data import from_json, stated
 from headwater_marketing.writing import number
 
 if TYPE_CHECKING:
@@ -97,25 +94,18 @@ def _item(row: Mapping[str, Any], usual: Mapping[str, str | None], where: str) -
         return Copy(text.strip(), ask)
     said = {name: row.get(name) or usual.get(name) for name in TOLD}
     for name, value in said.items():
-        if value is not None and value not in _known(name):
-            raise HeadwaterError(f"{where}: {name}: expected one of {', '.join(_known(name))}; got {value!r}")
+        if value is not None and value not in choices(name):
+            raise HeadwaterError(f"{where}: {name}: expected one of {', '.join(choices(name))}; got {value!r}")
     facts = {name: value for name, value in row.items() if name not in ("text", *TOLD) and isinstance(value, str) and value.strip()}
     if odd := next((name for name in facts if not _NAME.fullmatch(name or "")), None):
         raise HeadwaterError(f"{where}: a fact's column is named in small letters, figures and _; got {odd!r}")
     text = delexicalised(text.strip(), facts)
-    times = Counter(PLACEHOLDER.findall(text))
-    slots = in_order([Slot(name, KNOWN.get(name, "text"), n, n) for name, n in times.items()])
-    ask = Ask(slots, (), "copy", **said)
+    ask = Ask(stated(text), (), "copy", **said)
     try:
         spoken(ask.slots)
     except ValueError as error:
         raise HeadwaterError(f"{where}: {error}") from None
     return Copy(text, ask)
-
-
-def _known(name: str) -> tuple[str, ...]:
-    kind = get_type_hints(Wish)[name]
-    return tuple(value for choice in get_args(kind) for value in get_args(choice))
 
 
 def delexicalised(text: str, facts: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from headwater.context import Context
 from headwater.domain import Array, Codec, Domain
 from headwater.errors import HeadwaterError, MissingVerb
 from headwater.families.contract import Kept, Likelihood, Steer, Verb
-from headwater.knobs import fill
+from headwater.knobs import Given, fill
 from headwater.model import Model
 from headwater.noise import Noise
 from headwater.recipe import Recipe
@@ -227,8 +227,9 @@ class Generator:
         steps: int | None = None,
         **knobs: Any,
     ) -> Samples:
-        """``n`` neighbours of each item; ``strength`` from 0 (itself) to 1 (anything). Raises :class:`HeadwaterError` naming an
-        item that the codec's constraint rejects, where the family varies only what that accepts."""
+        """``n`` neighbours of each item; ``strength`` from 0 (itself) to 1 (anything). What a model is given of an item (a
+        plan, a metre) and no knob tells, it is given of this one. Raises :class:`HeadwaterError` naming an item that the codec's
+        constraint rejects, where the family varies only what that accepts."""
         self.need("vary")
         if not 0 <= strength <= 1:
             raise HeadwaterError(f"--strength: expected a number from 0 to 1; got {strength}")
@@ -236,9 +237,9 @@ class Generator:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
         guidance = self._pressed(guidance, None, knobs)
         self._check_steer(guidance, 1.0, 1.0, steps)
-        wishes = [self.wish(**knobs)] * (n * len(items))
-        x = self.encode([item for item in items for _ in range(n)])
         noise, constraint = Noise(seed).fold("vary"), self.codec.constraint()
+        wishes = [wish for wish in self._given(items, noise, self.wish(**knobs)) for _ in range(n)]
+        x = self.encode([item for item in items for _ in range(n)])
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             bound = None if constraint is None else [constraint] * len(rows)
@@ -270,8 +271,8 @@ class Generator:
         **knobs: Any,
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew: rows ``first``
-        and those that follow, or drawn by ``ids`` as :meth:`sample` does. ``lengths`` say how many positions each is to have before its end (``Tokens`` only; kept cells leave
-        it open); ``constraints`` are each item's own, in place of the codec's."""
+        and those that follow, or drawn by ``ids`` as :meth:`sample` does. ``lengths`` say how many positions each is to have before
+        its end (``Tokens`` only; kept cells leave it open); ``constraints`` are each item's own, in place of the codec's."""
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -485,6 +486,16 @@ class Generator:
         if len(ends) != n or not bool(((ends >= 0) & (ends <= space.length)).all()):
             raise HeadwaterError(f"lengths: expected {n} numbers from 0 to {space.length}; got {list(lengths)[:5]}")
         return ends
+
+    def _given(self, items: Sequence[Any], noise: Noise, wish: Any) -> list[Any]:
+        """The wish for each item, with what the domain gives of it in training in the place of givens that are open."""
+        fields = self.model.conditioner.fields
+        given = [f.name for f in fields if isinstance(f.spec, Given) and getattr(wish, f.name) is None]
+        wishes = []
+        for i, item in enumerate(items):
+            key = noise.fold("given").rows([i])
+            wishes.append(replace(wish, **{name: getattr(self.domain.given(name, item, key), name) for name in given}))
+        return wishes
 
     def _named(self, n: int, ids: Sequence[int] | None) -> Tensor | None:
         """What items are drawn by in place of their rows. Raises :class:`HeadwaterError` for other than one for each."""

@@ -34,8 +34,8 @@ class NetworkChoice(Part):
 class Training(Part):
     """How weights are found. The rate rises over ``warmup`` steps, stays, and falls linearly to zero over the last ``decay`` share
     of ``steps``: the end can be chosen late without changing what came before it. Where only a part of the rows is labelled,
-    ``finish`` more steps on labelled rows alone, their rate falling from ``finish_rate`` of the peak, teach the knobs well. ``precision``
-    "bf16" is fp32 on a device that has no instructions for it."""
+    ``finish`` more steps on labelled rows alone, their rate falling from ``finish_rate`` of the peak, teach the knobs well.
+    ``precision`` "bf16" is fp32 on a device that has no instructions for it."""
 
     steps: int = Field(2000, gt=0)
     batch: int = Field(64, gt=0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import toys
 
 from headwater.errors import HeadwaterError
+from headwater.recipe import Recipe
 from headwater.testing import domain_checks, surface_checks
 from headwater.testing.subject import Subject
 from headwater_marketing import ITEMS, Marketing
-from headwater_marketing.asks import Ask, Copy
+from headwater_marketing.asks import Ask, Copy, told
+from headwater_marketing.data import DATASETS
 from headwater_marketing.plan import Slot
 
 CHECKS = (
@@ -55,8 +58,24 @@ def test_files_come_back_and_strange_ones_are_told(tmp_path):
     items = [Copy("Hi {first_name}", ASK), Copy("Tea, é…", Ask(act="inform", closed=(("food", "Italian"),)))]
     assert [(i.text, i.ask) for i in Marketing().read(Marketing().write(items, tmp_path)[0])] == [(i.text, i.ask) for i in items]
     (tmp_path / "lines.txt").write_text("Meet {product}.\n\nTea!\n", "utf-8")
-    assert [i.text for i in Marketing().read(tmp_path / "lines.txt")] == ["Meet {product}.", "Tea!"]
+    lines = Marketing().read(tmp_path / "lines.txt")
+    assert [i.text for i in lines] == ["Meet {product}.", "Tea!"]
+    assert [[slot.name for slot in i.ask.slots] for i in lines] == [["product"], []]  # a line asks for what it states
     for content in ('{"text": 1}\n', "[]\n", '{"text": "a", "ask": {"slots": [{"x": 1}], "closed": []}}\n', "not json\n"):
         (tmp_path / ITEMS).write_text(content, "utf-8")
         with pytest.raises(HeadwaterError, match="line 1 is no text of copy"):
             Marketing().read(tmp_path / ITEMS)
+
+
+def test_a_text_is_varied_under_its_own_plan():
+    tiny = {"name": "transformer", "options": {"width": 16, "layers": 1, "heads": 2}}
+    networks = {"encoder": {"name": "recurrent", "options": {"width": 16}}}
+    recipe = Recipe(
+        codec="copy", family="vae", network=tiny, networks=networks, data="grammar", given=("plan",), tile=16, condition_width=8
+    )  # fmt: skip
+    model = toys.generator(Marketing(), recipe)
+    items = list(DATASETS["grammar"].sample())[:3]
+    made = model.vary(items, strength=0.5, n=2)
+    assert [wish.plan.tolist() for wish in made.wishes] == [told(item.ask).tolist() for item in items for _ in range(2)]
+    plan = told(items[0].ask)
+    assert all((wish.plan == plan).all() for wish in model.vary(items, strength=0.5, plan=plan).wishes)  # unless told another
