@@ -17,6 +17,7 @@ from headwater_marketing.asks import PLACEHOLDER, Copy
 from headwater_marketing.codecs import CODECS
 from headwater_marketing.data import DATASETS, from_json, stated
 from headwater_marketing.features import features
+from headwater_marketing.pipelines.rewrite import Rewrite
 from headwater_marketing.pipelines.write import Write
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Marketing(Domain[Copy, asks.Wish]):
     recipes = Recipe.folder(HERE / "recipes")
     datasets = DATASETS
     metrics = metrics.METRICS
-    pipelines = (Write,)
+    pipelines = (Write, Rewrite)
     commands = {"tune": "headwater_marketing.tuning:command"}
     models = HERE / "models"
 

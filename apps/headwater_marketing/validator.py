@@ -300,3 +300,15 @@ def admit(plan: Plan, policy: Policy) -> Plan:
 def sayable(words: str, policy: Policy) -> bool:
     """Whether a policy lets these words of copy stand; whoever makes copy may ask before spending effort on it."""
     return not _hits((*policy.banned, *policy.claims), readings(words))
+
+
+def weighty(text: str) -> list[tuple[int, int]]:
+    """Where a text says what only a fact may: quantities and days, claims, and words that need a fact, as (start, end).
+
+    >>> [("Save on the best tea, today only!")[a:b] for a, b in weighty("Save on the best tea, today only!")]
+    ['Save', 'best', 'today only']
+    """
+    found = [
+        match.span() for match in _whole("|".join((_QUANTITIES, *CLAIMS, *(said for said, _ in _NEEDS)))).finditer(text.lower())
+    ]
+    return found if len(text.lower()) == len(text) else [(0, len(text))]

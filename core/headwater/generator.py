@@ -188,7 +188,10 @@ class Generator:
         if kept is not None and likelihood:
             raise HeadwaterError("likelihood: not told of items that begin with a given start; ask `score` about them")
         noise, nats, least = Noise(seed).fold("sample"), dict[int, float](), dict[int, float]()
-        bound, ends, named = self._bound(n, constraints), self._ends(n, lengths), self._named(n, ids)
+        if ids is not None and len(ids) != n:
+            raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
+        bound, ends = self._bound(n, constraints), self._ends(n, lengths)
+        named = None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at, and bound by nothing
@@ -266,13 +269,12 @@ class Generator:
         temperature: float = 1.0,
         steps: int | None = None,
         first: int = 0,
-        ids: Sequence[int] | None = None,
         constraints: Sequence[Constraint | None] | None = None,
         **knobs: Any,
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew: rows ``first``
-        and those that follow, or drawn by ``ids`` as :meth:`sample` does. ``lengths`` say how many positions each is to have before
-        its end (``Tokens`` only; kept cells leave it open); ``constraints`` are each item's own, in place of the codec's."""
+        and those that follow. ``lengths`` say how many positions each is to have before its end (``Tokens`` only; kept cells leave
+        it open); ``constraints`` are each item's own, in place of the codec's."""
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -281,14 +283,13 @@ class Generator:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
         noise, bound, ends = Noise(seed).fold("infill"), self._bound(len(x), constraints), self._ends(len(x), lengths)
-        named = self._named(len(x), ids)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at, and bound by nothing
             kept = Kept(x[here].to(self.device), keep[here].to(self.device))
             ruled = bound and [bound[i] if 0 <= i < len(x) else None for i in (rows - first).tolist()]
             steer = Steer(guidance, temperature, steps=steps, constraints=ruled, lengths=None if ends is None else ends[here])
-            return self.model.family.infill(kept, noise.rows(rows if named is None else named[here]), context, steer)
+            return self.model.family.infill(kept, noise.rows(rows), context, steer)
 
         rows = range(first, first + len(x))
         try:
@@ -496,12 +497,6 @@ class Generator:
             key = noise.fold("given").rows([i])
             wishes.append(replace(wish, **{name: getattr(self.domain.given(name, item, key), name) for name in given}))
         return wishes
-
-    def _named(self, n: int, ids: Sequence[int] | None) -> Tensor | None:
-        """What items are drawn by in place of their rows. Raises :class:`HeadwaterError` for other than one for each."""
-        if ids is not None and len(ids) != n:
-            raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
-        return None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
 
     def _bound(self, n: int, constraints: Sequence[Constraint | None] | None) -> Sequence[Constraint | None] | None:
         """The constraint of each of ``n`` items: its own, or the codec's."""

@@ -65,17 +65,6 @@ def test_a_beginning_ends_with_the_item_and_binds_only_its_own_row() -> None:
 
 
 @pytest.mark.parametrize("family", ["autoregressive", "masked_diffusion"])
-def test_infill_draws_by_ids(family: str) -> None:
-    made, mask = small(family), np.zeros((4, 6, 1), dtype=bool)
-    items, ids = ["ab", "ba", "cc", "bb"], [7, 2**40, 0, 3]
-    there = made.infill(items, mask, ids=ids).items
-    assert made.infill(items[::-1], mask, ids=ids[::-1], first=9).items == there[::-1]
-    assert len(set(made.infill(items, mask, ids=[5] * 4).items)) == 1
-    with pytest.raises(HeadwaterError, match=r"^ids: expected 4, one for each item; got 2"):
-        made.infill(items, mask, ids=[1, 2])
-
-
-@pytest.mark.parametrize("family", ["autoregressive", "masked_diffusion"])
 def test_every_verb_presses_as_hard_as_the_recipe_says(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where something is asked for; else there is nothing to press, at twice the work."""
     made = toys.generator(toys.Words(), toys.recipe("words", FAMILIES[family][0], family=family, guidance=2.5))
