@@ -120,9 +120,7 @@ def _line(text: str) -> Copy:
 def _item(line: str, where: str) -> Copy:
     try:
         item = from_json(json.loads(line))
-        for name in ("channel", "part", "voice", "level"):
-            if (told := getattr(item.ask, name)) is not None and told not in asks.choices(name):
-                raise HeadwaterError(f"{where}: {name}: expected one of {', '.join(asks.choices(name))}; got {told!r}")
+        asks.check_tone({name: getattr(item.ask, name) for name in asks.TONE}, where)
         if not isinstance(item.text, str):
             raise TypeError
         return item

@@ -5,6 +5,7 @@ An item is one text of one part (an SMS, a push title, a headline) with placehol
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_type_hints
 import numpy as np
 
 from headwater.domain import Array
+from headwater.errors import HeadwaterError
 from headwater.knobs import Given, Knob
 from headwater_marketing.plan import Message, Plan, Slot
 
@@ -123,6 +125,11 @@ class Wish:
     plan: Annotated[Array | None, Given("the facts to state, as numbers", kind="sequence", size=LENGTH, vocab=VOCABULARY)] = None
 
 
+#: The knobs that say what a text is for and how it sounds.
+TONE = ("channel", "part", "voice", "level")
+
+
+@functools.cache
 def choices(name: str) -> tuple[str, ...]:
     """What a knob of :class:`Wish` may be.
 
@@ -132,6 +139,13 @@ def choices(name: str) -> tuple[str, ...]:
     return tuple(value for choice in get_args(get_type_hints(Wish)[name]) for value in get_args(choice))
 
 
+def check_tone(said: Mapping[str, str | None], where: str) -> None:
+    """Raises :class:`HeadwaterError` for a value of :data:`TONE` that there is not."""
+    for name, value in said.items():
+        if value is not None and value not in choices(name):
+            raise HeadwaterError(f"{where}: {name}: expected one of {', '.join(choices(name))}; got {value!r}")
+
+
 def own_length(text: str) -> int:
     """Characters of a text's own words.
 
@@ -139,6 +153,11 @@ def own_length(text: str) -> int:
     6
     """
     return len(PLACEHOLDER.sub("", text))
+
+
+def room(text: str) -> int:
+    """The knob of that name that a text fulfils."""
+    return min(own_length(text), 1000)
 
 
 def spoken(slots: Sequence[Slot], act: str = "copy") -> dict[str, str]:
@@ -226,7 +245,7 @@ def wish(ask: Ask, room: int | None = None) -> Wish:
 def describe(item: Copy) -> Wish:
     """The knobs that an item fulfils."""
     ask = item.ask
-    return Wish(ask.channel, ask.part, ask.voice, ask.level, min(own_length(item.text), 1000))  # type: ignore[arg-type]
+    return Wish(ask.channel, ask.part, ask.voice, ask.level, room(item.text))  # type: ignore[arg-type]
 
 
 def given(name: str, item: Copy, noise: Noise | None = None) -> Wish:

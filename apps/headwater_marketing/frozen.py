@@ -23,10 +23,10 @@ _MONTH = (
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?\b"
 _FIGURE = r"[^\s<>{}()\[\]]*\d(?:[^\s<>{}()\[\]]*[\w%])?(?: ?[ap]\.?m\b\.?)?"
 _AMOUNT = r"\d[\d.,]*(?<=\d)"
-_NAMES = "|".join((*SPOKEN, *OWN))
+_OURS = (*SPOKEN, *OWN)
 #: What is a fact by its looks, the first that fits; the group's name is what kind.
 _FACT = re.compile(
-    rf"\[\[(?:(?P<as>{_NAMES}): *)?(?P<marked>[^\[\]]+)\]\]"
+    rf"\[\[(?:(?P<as>{'|'.join(_OURS)}): *)?(?P<marked>[^\[\]]+)\]\]"
     r"|(?P<merge>\{\{.*?\}\}|\{%.*?%\}|\*\|.*?\|\*|%%.*?%%|\(\(.*?\)\)|\$\{[^}]*\}|<[^<>]+>|\{[^{}]*\}|\[[^\[\]]+\])"
     r"|(?P<url>(?i:https?://|www\.)\S*[\w/=}]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
     rf"|\b(?:[\w-]+\.)+(?:{'|'.join(ENDINGS)})\b(?:/\S*[\w/=}}])?)"
@@ -40,21 +40,15 @@ _FACT = re.compile(
 )
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?")
 _BEFORE = re.compile(r"(?i)\b(?:was|were|before|instead of|rather than|usually|down from|previously) (?:just |only )?$")
-#: Which placeholders a kind may take, the first that is free; then fact_1 and so on, and at last what stands for a short phrase.
+#: Which placeholders a kind may take besides its own, the first that is free; then fact_1 and so on, and at last what stands for a
+#: short phrase.
 _PLACES = {
     "marked": ("product", "brand"),
     "phrase": ("feature", "perk"),
     "name": ("product", "brand"),
     "person": ("first_name",),
-    "url": ("url",),
-    "percent": ("percent",),
-    "price": ("price",),
-    "was": ("was",),
-    "until": ("until",),
-    "code": ("code",),
 }
 _LAST = (*OWN, "feature", "perk")
-_OURS = {*SPOKEN, *OWN}
 #: Kinds whose neighbours are one fact with them, where a dash, or a blank, is all there is between them.
 _ALIKE = {"percent", "price", "was", "until", "figure"}
 _PRONOUN = re.compile(r"I(?:['’]\w+)?|A")
@@ -93,7 +87,7 @@ def frozen(text: str) -> Frozen:
     if len(text) > LONGEST:
         raise ValueError(f"{len(text)} characters; at most {LONGEST}")
     every, pieces, facts, at = _facts(text), list[str](), dict[str, str](), 0
-    known = {found[1] for found in PLACEHOLDER.finditer(text)} & _OURS
+    known = set(PLACEHOLDER.findall(text))
     for start, end, kind, fact in every:
         own = PLACEHOLDER.fullmatch(fact)
         names = (own[1],) if own and own[1] in _OURS else (kind, *_PLACES.get(kind, ()), *_LAST)
@@ -117,10 +111,11 @@ def _facts(text: str) -> list[tuple[int, int, str, str]]:
     """(start, end, kind, text) of each fact; "£5-£10" and "Sunday 3 May" are one."""
     found: list[tuple[int, int, str, str]] = []
     for start, end, kind, fact in _seen(text):
-        if found and text[end - 2 : end] != "]]" != text[found[-1][1] - 2 : found[-1][1]]:
-            first, last, before, _ = found[-1]
+        if found:
+            first, last, before, said = found[-1]
+            marked = fact != text[start:end] or said != text[first:last]  # a mark's brackets are not of its text
             between = text[last:start]
-            if between in ("", "-", "–") or (between in (" ", " - ", " – ") and {kind, before} <= _ALIKE):
+            if not marked and (between in ("", "-", "–") or (between in (" ", " - ", " – ") and {kind, before} <= _ALIKE)):
                 found[-1] = (first, end, before, text[first:end])
                 continue
         found.append((start, end, kind, fact))

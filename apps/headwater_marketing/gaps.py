@@ -39,7 +39,6 @@ class Gaps:
         self.codec, self.parts, self.words = codec, tuple(parts), lexicon(codec)
         gaps = [i for i, part in enumerate(parts) if part < 0]
         self.capital = {gap for gap, capital in zip(gaps, capitals, strict=True) if capital}
-        self.needed = np.cumsum(np.ones(len(parts), dtype=int)[::-1])[::-1].tolist()  # tokens from each part on, one for a gap
 
     def start(self) -> Place:
         return Place(0, 0, 0)
@@ -54,7 +53,7 @@ class Gaps:
             mask[part] = True
         elif state.part < len(self.parts):
             after = self.parts[state.part + 1] if state.part + 1 < len(self.parts) else 0
-            if state.words < -part and remaining > self.needed[state.part]:
+            if state.words < -part and remaining > len(self.parts) - state.part:  # each part takes a token at least
                 mask |= self._word(state)
             if state.words and after:
                 mask[after] = True

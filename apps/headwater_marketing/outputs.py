@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from headwater_marketing.channels import CHANNELS
 from headwater_marketing.records import cells, columns, of
@@ -36,11 +36,16 @@ def write(records: Iterable[Mapping[str, Any]], folder: Path) -> list[Path]:
             if name not in sheets:
                 path = folder / f"{name}.csv"
                 file = files.enter_context(open(path, "w", encoding="utf-8", newline=""))
-                sheets[name] = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+                sheets[name] = sheet(file)
                 sheets[name].writerow(columns(CHANNELS[name]))
                 written.append(path)
             sheets[name].writerow(cells(record))
     return written
+
+
+def sheet(file: TextIO) -> Any:
+    """A writer of CSV as sending systems and spreadsheets take it."""
+    return csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
 
 
 def history(plain: Mapping[str, Any]) -> dict[str, Any]:

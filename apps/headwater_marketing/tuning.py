@@ -23,7 +23,7 @@ import typer
 from headwater.cli import flags, terminal
 from headwater.errors import HeadwaterError
 from headwater_marketing import tables
-from headwater_marketing.asks import PLACEHOLDER, Ask, Copy, choices, named, spoken
+from headwater_marketing.asks import PLACEHOLDER, TONE, Ask, Copy, check_tone, named, spoken
 from headwater_marketing.authors import prompt
 from headwater_marketing.data import from_json, stated
 from headwater_marketing.writing import number
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 LEAST = 8  # texts
 LONGEST = 512  # ids of an order and its text
-TOLD = ("channel", "part", "voice", "level")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 Progress = Callable[[int, int], None]
 
@@ -92,11 +91,9 @@ def _item(row: Mapping[str, Any], usual: Mapping[str, str | None], where: str) -
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HeadwaterError(f"{where}: not a text of copy ({type(error).__name__})") from None
         return Copy(text.strip(), ask)
-    said = {name: row.get(name) or usual.get(name) for name in TOLD}
-    for name, value in said.items():
-        if value is not None and value not in choices(name):
-            raise HeadwaterError(f"{where}: {name}: expected one of {', '.join(choices(name))}; got {value!r}")
-    facts = {name: value for name, value in row.items() if name not in ("text", *TOLD) and isinstance(value, str) and value.strip()}
+    said = {name: row.get(name) or usual.get(name) for name in TONE}
+    check_tone(said, where)
+    facts = {name: value for name, value in row.items() if name not in ("text", *TONE) and isinstance(value, str) and value.strip()}
     if odd := next((name for name in facts if not _NAME.fullmatch(name or "")), None):
         raise HeadwaterError(f"{where}: a fact's column is named in small letters, figures and _; got {odd!r}")
     text = delexicalised(text.strip(), facts)

@@ -183,7 +183,7 @@ class Author:
             return self.codec.space.length
 
     def _wish(self, line: Line) -> asks.Wish:
-        return asks.wish(line.ask, min(asks.own_length(line.text), 1000))
+        return asks.wish(line.ask, asks.room(line.text))
 
 
 def unlikely(score: float, size: int) -> bool:

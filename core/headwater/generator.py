@@ -126,6 +126,16 @@ class Generator:
             return guidance
         return 1.0 if wishes is None and not any(v is not None for v in knobs.values()) else self.recipe.guidance
 
+    def given(self, items: Sequence[Any], wishes: Sequence[Any], noise: Noise) -> list[Any]:
+        """The wish for each item, with what the domain gives of it in training where a given of this model is open."""
+        names = [f.name for f in self.model.conditioner.fields if isinstance(f.spec, Given)]
+        told = list(wishes)
+        for i, item in enumerate(items):
+            if open_ := [name for name in names if getattr(told[i], name) is None]:
+                key = noise.fold("given").rows([i])
+                told[i] = replace(told[i], **{name: getattr(self.domain.given(name, item, key), name) for name in open_})
+        return told
+
     def _check_steer(self, guidance: float, temperature: float, top_p: float, steps: int | None) -> None:
         """Raises :class:`HeadwaterError` naming the flag that is out of range, or that this model has no use for."""
         for flag, value, good, want in (
@@ -241,7 +251,7 @@ class Generator:
         guidance = self._pressed(guidance, None, knobs)
         self._check_steer(guidance, 1.0, 1.0, steps)
         noise, constraint = Noise(seed).fold("vary"), self.codec.constraint()
-        wishes = [wish for wish in self._given(items, noise, self.wish(**knobs)) for _ in range(n)]
+        wishes = [wish for wish in self.given(items, [self.wish(**knobs)] * len(items), noise) for _ in range(n)]
         x = self.encode([item for item in items for _ in range(n)])
 
         def draw(rows: Tensor, context: Context) -> Tensor:
@@ -487,16 +497,6 @@ class Generator:
         if len(ends) != n or not bool(((ends >= 0) & (ends <= space.length)).all()):
             raise HeadwaterError(f"lengths: expected {n} numbers from 0 to {space.length}; got {list(lengths)[:5]}")
         return ends
-
-    def _given(self, items: Sequence[Any], noise: Noise, wish: Any) -> list[Any]:
-        """The wish for each item, with what the domain gives of it in training in the place of givens that are open."""
-        fields = self.model.conditioner.fields
-        given = [f.name for f in fields if isinstance(f.spec, Given) and getattr(wish, f.name) is None]
-        wishes = []
-        for i, item in enumerate(items):
-            key = noise.fold("given").rows([i])
-            wishes.append(replace(wish, **{name: getattr(self.domain.given(name, item, key), name) for name in given}))
-        return wishes
 
     def _bound(self, n: int, constraints: Sequence[Constraint | None] | None) -> Sequence[Constraint | None] | None:
         """The constraint of each of ``n`` items: its own, or the codec's."""

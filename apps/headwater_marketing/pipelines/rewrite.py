@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import itertools
 import re
@@ -17,11 +16,13 @@ import numpy as np
 from headwater.domain import Pipeline, Result
 from headwater.errors import HeadwaterError
 from headwater.knobs import Knob
-from headwater_marketing import asks, render
+from headwater_marketing import asks, outputs, render
 from headwater_marketing.asks import PLACEHOLDER, Copy
 from headwater_marketing.channels import CHANNELS
+from headwater_marketing.codecs import COPY, Words
 from headwater_marketing.frozen import Frozen, frozen
 from headwater_marketing.gaps import STAY, Gaps
+from headwater_marketing.pipelines.write import EXAMPLES
 from headwater_marketing.records import cell
 from headwater_marketing.validator import weighty
 from headwater_marketing.writing import LEAST
@@ -29,9 +30,7 @@ from headwater_marketing.writing import LEAST
 if TYPE_CHECKING:
     from headwater.generator import Generator
     from headwater.noise import Noise
-    from headwater_marketing.codecs import Words
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 TOGETHER = 16
 DRAFTS = 12  # of which a text is the likeliest
 ROUNDS = 3  # of drafts before a text is given up
@@ -75,7 +74,7 @@ class Row(NamedTuple):
 
     @property
     def wish(self) -> asks.Wish:
-        return asks.wish(self.ask, min(asks.own_length(self.held.text), 1000))
+        return asks.wish(self.ask, asks.room(self.held.text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +131,6 @@ class Rewrite(Pipeline[Row]):
 
     def read(self, source: Path, options: RewriteOptions) -> Iterator[Row]:
         from headwater_marketing import Marketing
-        from headwater_marketing.codecs import COPY
 
         if source.suffix not in (".txt", ".jsonl"):
             raise HeadwaterError(
@@ -166,7 +164,7 @@ class Rewrite(Pipeline[Row]):
             raise HeadwaterError(
                 f"--model: expected one that writes copy token after token, as autoregressive does; got {model.name}"
             )
-        judges = [Judge(row, cast("Words", model.codec), options) for _, row in rows]
+        judges = [Judge(row, cast(Words, model.codec), options) for _, row in rows]
         self._know(model, [row for _, row in rows], judges)
         pending = [(i, draw) for i, judge in enumerate(judges) if judge.why_not is None for draw in range(options.draws)]
         found = dict[tuple[int, int], str]()
@@ -210,7 +208,7 @@ class Rewrite(Pipeline[Row]):
         made = model.sample(
             len(readable),
             wishes=[row.wish for row, _ in readable],
-            constraints=[judge.hide(None, 0) for _, judge in readable],
+            constraints=[judge.gapped([]) for _, judge in readable],
             likelihood=True,
         )
         for i, (_, judge) in enumerate(readable):
@@ -221,7 +219,7 @@ class Rewrite(Pipeline[Row]):
     def finish(self, records: Iterator[Mapping[str, Any]], folder: Path) -> None:
         """``rewritten.csv``: each text, and each of its others; cells as in ``sms.csv``."""
         with open(folder / "rewritten.csv", "w", encoding="utf-8", newline="") as file:
-            sheet = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+            sheet = outputs.sheet(file)
             sheet.writerow(["source", "draw", "text"])
             for record in records:
                 if record["valid"]:
@@ -241,7 +239,8 @@ class Judge:
 
     def __init__(self, row: Row, codec: Words, options: RewriteOptions) -> None:
         self.was, self.held, self.codec, self.least = row.held.text, row.held, codec, options.amount / _PART
-        self.longest = options.longest or max(len(row.held.filled(self.was)) * 6 // 5, len(row.held.filled(self.was)) + 10)
+        size = len(row.held.filled(self.was))
+        self.longest = options.longest or max(size * 6 // 5, size + 10)
         self.pieces = [] if row.problem else codec.pieces(self.was)
         ends = np.cumsum([len(piece) for piece in self.pieces]).tolist()
         still = [*weighty(self.was), *(match.span() for match in STAY.finditer(self.was))]
@@ -283,15 +282,18 @@ class Judge:
             and len(self.held.filled(text)) <= self.longest
         )
 
-    def hide(self, noise: Noise | None, amount: float) -> Gaps:
-        """Gaps in place of whole runs of words that may change, up to a share of those words, but one at least; without
-        noise none."""
+    def hide(self, noise: Noise, amount: float) -> Gaps:
+        """Gaps in place of whole runs of words that may change, up to a share of those words, but one at least."""
         runs = [list(run) for free, run in itertools.groupby(range(len(self.free)), key=self.free.__getitem__) if free]
-        most, gaps, hidden = max(1.0, amount * sum(self.free)), dict[int, int](), set[int]()
-        for r in [] if noise is None else np.argsort(noise.uniform(len(runs))[0].numpy(), kind="stable").tolist():
-            if not hidden or len(hidden) + len(runs[r]) <= most:
-                gaps[runs[r][0]] = len(runs[r])
-                hidden |= set(runs[r])
+        most, hidden = max(1.0, amount * sum(self.free)), list[list[int]]()
+        for r in np.argsort(noise.uniform(len(runs))[0].numpy(), kind="stable").tolist():
+            if not hidden or sum(map(len, hidden)) + len(runs[r]) <= most:
+                hidden.append(runs[r])
+        return self.gapped(hidden)
+
+    def gapped(self, runs: Sequence[Sequence[int]]) -> Gaps:
+        """The text with a gap in place of each run of pieces."""
+        gaps, hidden = {run[0]: len(run) for run in runs}, {i for run in runs for i in run}
         parts, capitals = list[int](), list[bool]()
         for i, piece in enumerate(self.pieces):
             if i in gaps:

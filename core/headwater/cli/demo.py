@@ -95,19 +95,13 @@ def as_packaged(generator: Generator) -> list[Any] | None:
     from headwater.noise import Noise
 
     fields, domain = generator.model.conditioner.fields, generator.domain
-    told = [f.name for f in fields if isinstance(f.spec, Given) and f.spec.kind == "sequence"]
-    if not told:
+    if not any(isinstance(f.spec, Given) and f.spec.kind == "sequence" for f in fields):
         return None
     packaged = domain.datasets[generator.recipe.data].sample()
     items = [packaged[i % len(packaged)] for i in range(ITEMS)]
-    wishes, known = [], {f.name for f in fields}
-    for i, item in enumerate(items):
-        key = Noise(SEED).fold("given").rows([i])
-        values = asked(domain.describe(item))
-        for name in told:
-            values[name] = getattr(domain.given(name, item, key), name)
-        wishes.append(generator.wish(**{k: v for k, v in values.items() if k in known}))
-    return wishes
+    known = {f.name for f in fields}
+    wishes = [generator.wish(**{k: v for k, v in asked(domain.describe(item)).items() if k in known}) for item in items]
+    return generator.given(items, wishes, Noise(SEED))
 
 
 def piped(domain: Domain[Any, Any], kind: Any, stage: Path) -> Chapter:
