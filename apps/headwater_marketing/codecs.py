@@ -47,6 +47,7 @@ class Words(Codec[Copy]):
     """
 
     space: Tokens
+    draws = False
 
     def __init__(self, file: Path, places: Sequence[str], length: int, phrases: Phrasing | None = None) -> None:
         self.places, self.phrases = tuple(places), phrases

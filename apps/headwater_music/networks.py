@@ -223,11 +223,88 @@ class Clocked(nn.Module):
         return out[:, 0], state
 
 
+class Parallels(nn.Module):
+    """:class:`Recall` where cells are hidden anywhere: attention of ``heads`` heads from each position t to all others s of its
+    item, and to a learnt "nowhere",
+
+        r_t = O Σ_s softmax_s(q(x_t) · k(x_s) + b[m(t, s)]) v(x_s) + e[max_s m(t, s)],
+
+    of normed states x, where m is on a scale of ``GRADES`` how much speaks for t and s lying in passages that are one
+    (:func:`evidence`).
+    """
+
+    GRADES = 32
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.read = nn.RMSNorm(width), nn.Linear(width, 3 * width, bias=False)
+        self.nowhere = nn.Parameter(torch.zeros(2, 1, 1, width))
+        self.bias = nn.Parameter(torch.linspace(0, 8, self.GRADES + 1)[:, None].repeat(1, heads))
+        self.most = nn.Embedding(self.GRADES + 1, width)
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.most.weight)
+
+    def forward(self, x: Tensor, inside: Tensor, cells: Tensor) -> Tensor:
+        """(rows, positions, width), (rows, positions) and (rows, positions, streams) to (rows, positions, width)."""
+        length = x.shape[1]
+        grade = (
+            (evidence(torch.where(inside[..., None], cells, -1)).float().log1p() * (self.GRADES / 6)).long().clamp(max=self.GRADES)
+        )
+        grade = torch.where(inside[:, None], grade, 0)
+        query, key, value = self.read(self.norm(x)).chunk(3, dim=-1)
+        key, value = (torch.cat([t, n.expand(len(x), 1, -1)], dim=1) for t, n in zip((key, value), self.nowhere, strict=True))
+        query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
+        others = inside[:, None] & ~torch.eye(length, dtype=torch.bool, device=x.device)
+        bias = self.bias[grade].permute(0, 3, 1, 2).masked_fill(~others[:, None], -torch.inf)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=F.pad(bias, (0, 1)).to(value.dtype))
+        out: Tensor = self.out(read.transpose(1, 2).flatten(2)) + self.most(grade.masked_fill(~others, 0).amax(dim=2))
+        return out
+
+
+@torch.no_grad()
+def evidence(cells: Tensor) -> Tensor:
+    """(rows, positions, streams), -1 where hidden, to (rows, t, s): how many cells are known at both of t + d and s + d, and the
+    same, over the unbroken run of d around 0 in which no cell known at both differs; 0 where one does at d = 0.
+
+    >>> evidence(torch.tensor([[1, 2, -1, 4, 1, 2, 3, 5]])[..., None])[0, 2]
+    tensor([0, 0, 7, 0, 0, 0, 2, 0])
+    """
+    length, streams = cells.shape[1:]
+    same = torch.zeros(len(cells), length, length, dtype=torch.int32, device=cells.device)
+    differ = torch.zeros(same.shape, dtype=torch.bool, device=cells.device)
+    for s in range(streams):
+        to, at = cells[:, :, None, s], cells[:, None, :, s]
+        equal, known = to == at, (to >= 0) & (at >= 0)
+        same += equal & known
+        differ |= known & ~equal
+    # A diagonal becomes a column: row t moves t places to the left, round a line of twice the length.
+    ahead = _skewed(torch.where(differ, 0, same)).cumsum(dim=1)
+    broken = _skewed(differ)
+    before = torch.where(broken, ahead, 0).cummax(dim=1).values
+    most = ahead[:, -1:]
+    behind = torch.where(broken, ahead, most).flip(1).cummin(dim=1).values.flip(1)
+    return torch.where(differ, 0, _straight(behind - before))
+
+
+def _skewed(x: Tensor) -> Tensor:
+    """(rows, t, s) to (rows, t, s - t + length), zeros elsewhere."""
+    length = x.shape[1]
+    padded = F.pad(x, (length, 0)).flatten(1)
+    return F.pad(padded, (0, length)).unflatten(1, (length, 2 * length + 1))
+
+
+def _straight(x: Tensor) -> Tensor:
+    """Back."""
+    length = x.shape[1]
+    return x.flatten(1)[:, : 2 * length * length].unflatten(1, (length, 2 * length))[:, :, length:]
+
+
 class ClockedBoth(nn.Module):
     """The same in both directions, each position seeing its whole item: ``layers`` of x ← x + dropout(O [GRU→(norm(x)),
     GRU←(norm(x))]) with half of the width in each direction, and x ← x + dropout(D relu²(U norm(x))), in which the voices of a
-    position meet. With ``attend`` heads, before the last layer each position reads all others of its item, x ← x + dropout(O
-    softmax(Q norm(x) · K norm(x)) V norm(x)): a phrase that comes twice.
+    position meet. With ``recall`` heads, :class:`Parallels` stand before the last layer.
 
     (rows, positions, width) and ``inside`` (rows, positions) to the same. What stands behind an item's end changes nothing inside:
     the backward units begin at each item's own end. The pooled context and given cells reach it through the inputs; sequences are
@@ -242,7 +319,7 @@ class ClockedBoth(nn.Module):
         layers: int = 3,
         dropout: float = 0.1,
         periods: Sequence[int] = PERIODS,
-        attend: int = 0,
+        recall: int = 0,
         pooled: int = 0,
         cells: int = 0,
         sequence: int = 0,
@@ -250,9 +327,9 @@ class ClockedBoth(nn.Module):
         super().__init__()
         if sequence:
             raise ValueError("the clocked network cannot read a sequence of givens; use the transformer")
-        if attend and width % attend:
-            raise ValueError(f"attend: expected a divisor of the width {width}; got {attend}")
-        self.width, self.attend, half = width, attend, width // 2
+        if recall and width % recall:
+            raise ValueError(f"recall: expected a divisor of the width {width}; got {recall}")
+        self.width, self.reads_cells, half = width, recall > 0, width // 2
         self.clocks = Clocks(periods, width)
         self.forwards = nn.ModuleList([nn.GRU(width, half, batch_first=True) for _ in range(layers)])
         self.backwards = nn.ModuleList([nn.GRU(width, half, batch_first=True) for _ in range(layers)])
@@ -261,18 +338,9 @@ class ClockedBoth(nn.Module):
         self.downs = nn.ModuleList([nn.Linear(2 * width, width) for _ in range(layers)])
         self.norms = nn.ModuleList([nn.RMSNorm(width) for _ in range(2 * layers)])
         self.norm, self.dropout = nn.RMSNorm(width), nn.Dropout(dropout)
-        if attend:
-            self.before, self.read = nn.RMSNorm(width), nn.Linear(width, 3 * width, bias=False)
-            self.told = nn.Linear(width, width, bias=False)
-            nn.init.zeros_(self.told.weight)
+        self.recall = Parallels(width, recall) if recall else None
 
-    def _attended(self, x: Tensor, inside: Tensor) -> Tensor:
-        query, key, value = (t.unflatten(-1, (self.attend, -1)).transpose(1, 2) for t in self.read(self.before(x)).chunk(3, dim=-1))
-        seen = inside[:, None, None] | ~inside.any(dim=1)[:, None, None, None]  # an empty item reads whatever there is
-        out: Tensor = self.told(F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2))
-        return out
-
-    def forward(self, inputs: Tensor, inside: Tensor, context: Context) -> Tensor:
+    def forward(self, inputs: Tensor, inside: Tensor, context: Context, cells: Tensor | None = None) -> Tensor:
         at = torch.arange(inputs.shape[1], device=inputs.device)
         x = self.dropout(inputs + self.clocks(at))
         # Position t of an item of length L trades places with L - 1 - t; behind the end nobody looks.
@@ -280,8 +348,8 @@ class ClockedBoth(nn.Module):
         for i, (ahead, back, out, up, down) in enumerate(
             zip(self.forwards, self.backwards, self.outs, self.ups, self.downs, strict=True)
         ):
-            if self.attend and i == len(self.outs) - 1:
-                x = x + self.dropout(self._attended(x, inside))
+            if self.recall is not None and cells is not None and i == len(self.outs) - 1:
+                x = x + self.dropout(self.recall(x, inside, cells))
             seen = self.norms[2 * i](x)
             turned = back(seen.gather(1, turn.expand_as(seen)))[0]
             both = torch.cat([ahead(seen)[0], turned.gather(1, turn.expand_as(turned))], dim=-1)

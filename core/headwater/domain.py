@@ -48,6 +48,9 @@ class Codec(ABC, Generic[Item]):
     def decode(self, array: Array) -> Item:
         """The item of any array of the space. Never raises."""
 
+    #: Whether :meth:`view` draws; where it does not, training views and encodes each item once.
+    draws: bool = True
+
     def view(self, item: Item, noise: Noise) -> Item:
         """Another way to show the same item to a network in training (a crop, a flip, a fragment order)."""
         return item

@@ -304,12 +304,13 @@ def test_data_are_prepared_once_and_kept_in_the_cache(monkeypatch: pytest.Monkey
 
 def test_encoded_rows_come_back_as_they_were() -> None:
     codec, rows = toys.Pairs(), ["abC", "", "ABCabc", "b"]
-    encoded = encode_rows(rows, codec, lambda what, done, total: None)
+    encoded = encode_rows(rows, range(4), codec, lambda what, done, total: None)
     assert encoded.sizes.tolist() == [3, 0, 6, 1]
     batch = encoded.batch([3, 0, 1], toys.LENGTH)
     assert batch.shape == (3, 4, 2)  # the longest and its end
     assert np.array_equal(batch[1], codec.encode("abC")[:4]) and not batch[2].any()
     assert encoded.batch([2], toys.LENGTH).shape == (1, 6, 2)  # a full item has no end
+    assert encode_rows(rows, [3, 0], codec, lambda what, done, total: None).sizes.tolist() == [1, 3]
 
 
 def test_views_are_drawn_by_row_and_step(words: Any) -> None:
@@ -323,6 +324,23 @@ def test_views_are_drawn_by_row_and_step(words: Any) -> None:
     data = TrainingData(words, Doubled(), toys.words("train")[:20], (), 0)
     keys = Noise(0).rows(range(20))
     together = data.batch(range(20), keys)[0]
-    assert torch.equal(data.batch([7, 3], keys[[7, 3]])[0], together[[7, 3]])
+    pair = data.batch([7, 3], keys[[7, 3]])[0]
+    assert torch.equal(pair, together[[7, 3], : pair.shape[1]]) and not together[[7, 3], pair.shape[1] :].any()
     assert not torch.equal(data.batch(range(20), Noise(1).rows(range(20)))[0], together)
     assert data.sizes is None
+
+
+def test_a_view_that_does_not_draw_is_encoded_once(words: Any) -> None:
+    class Lower(Codec[str]):
+        space, draws = toys.Letters().space, False
+        encode, decode = toys.Letters().encode, toys.Letters().decode
+
+        def view(self, item: str, noise: Noise) -> str:
+            return item.lower()
+
+    rows = ["abC", "CBA"] * 40
+    data = TrainingData(words, Lower(), rows, (), 0)
+    assert data.sizes is not None and data.sizes.tolist() == [3] * 80
+    assert Lower().decode(data.batch([1], Noise(0).rows([1]))[0][0].numpy()) == "cba"
+    plain = TrainingData(words, toys.Letters(), rows, (), 0)  # of the same space: not the other's cached cells
+    assert not torch.equal(plain.batch([1], Noise(0).rows([1]))[0], data.batch([1], Noise(0).rows([1]))[0])

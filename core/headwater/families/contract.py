@@ -93,7 +93,8 @@ class GridNet(Protocol):
 
 @runtime_checkable
 class BidirectionalNet(Protocol):
-    """A sequence network whose output at every position sees all inputs inside its item."""
+    """A sequence network whose output at every position sees all inputs inside its item. One whose ``reads_cells`` is true is also
+    told the tokens behind its inputs, ``cells`` (rows, positions, streams), -1 where they are hidden."""
 
     width: int
 

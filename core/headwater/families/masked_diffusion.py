@@ -160,7 +160,8 @@ class MaskedDiffusion(Family):
             inputs = inputs + self.pooled(context.pooled)[:, None]
         if self.cells is not None and context.cells is not None:
             inputs = inputs + self.cells(context.cells[:, : x.shape[1]])
-        out, most = self.head(self.network(inputs, inside, context)).float(), max(self.tokens.vocabs)
+        told = {"cells": torch.where(shown, x, -1)} if getattr(self.network, "reads_cells", False) else {}
+        out, most = self.head(self.network(inputs, inside, context, **told)).float(), max(self.tokens.vocabs)
         parts = out.split(list(self.tokens.vocabs), dim=-1)
         return torch.stack([F.pad(p, (0, most - p.shape[-1]), value=-torch.inf) for p in parts], dim=2)
 

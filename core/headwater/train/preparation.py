@@ -26,6 +26,10 @@ from headwater.noise import Noise, permutation
 from headwater.spaces import Tokens
 
 Progress = Callable[[str, int, int], None]
+#: What a codec's view is handed where it does not draw.
+UNDRAWN = Noise(0).rows([0])
+#: How many rows tell one codec from another of the same class and space (two vocabularies of one size).
+TELLING = 64
 
 
 def content_hash(rows: Rows[Any]) -> str:
@@ -87,23 +91,29 @@ class Encoded:
         return out
 
 
-def encode_rows(rows: Rows[Any], codec: Codec[Any], progress: Progress) -> Encoded:
-    """Every item of ``rows`` encoded. Raises :class:`HeadwaterError` naming the first row that the codec cannot hold."""
+def _size(array: np.ndarray[Any, Any]) -> int:
+    """Positions before the first that is all zero."""
+    return int((array != 0).any(axis=1).cumprod().sum())
+
+
+def encode_rows(rows: Rows[Any], chosen: Sequence[int], codec: Codec[Any], progress: Progress) -> Encoded:
+    """The ``chosen`` of ``rows`` encoded, as a codec that does not draw views them. Raises :class:`HeadwaterError` naming the
+    first row that the codec cannot hold."""
     space = codec.space
     assert isinstance(space, Tokens)
     kind = np.uint8 if max(space.vocabs) <= 256 else np.int32
-    pieces, ends, total = [], np.zeros(len(rows), dtype=np.int64), 0
-    for r in range(len(rows)):
+    pieces, ends, total = [], np.zeros(len(chosen), dtype=np.int64), 0
+    for i, r in enumerate(chosen):
         try:
-            array = codec.encode(rows[r])
+            array = codec.encode(codec.view(rows[r], UNDRAWN))
         except ValueError as error:
             raise HeadwaterError(f"training row {r}: {error}") from None
-        size = int((array != 0).any(axis=1).cumprod().sum())
+        size = _size(array)
         pieces.append(array[:size].astype(kind))
         total += size
-        ends[r] = total
-        if r % 20000 == 0:
-            progress("encoding", r, len(rows))
+        ends[i] = total
+        if i % 20000 == 0:
+            progress("encoding", i, len(chosen))
     return Encoded(np.concatenate(pieces) if pieces else np.zeros((0, space.streams), kind), ends)
 
 
@@ -134,7 +144,8 @@ class TrainingData:
     """Batches of encoded items with their conditions, for a model's training or validation.
 
     ``labels``: how many rows are labelled, spread over the data by a fixed permutation (None: all). Items of a ``Tokens`` codec
-    without a ``view`` are encoded once; anything else is viewed and encoded when its turn comes.
+    whose ``view`` does not draw are encoded once, and each batch holds items of about one length; anything else is viewed and
+    encoded when its turn comes.
     """
 
     def __init__(
@@ -156,10 +167,11 @@ class TrainingData:
         self.hash = content_hash(rows)
         made_by = (domain.name, self.hash, code_hash(domain))
         self.encoded: Encoded | None = None
-        if isinstance(codec.space, Tokens) and type(codec).view is Codec.view:
-            stored = _cached(
-                "encoded", (*made_by, type(codec).__qualname__, codec.space), lambda: vars(encode_rows(rows, codec, progress))
-            )
+        if isinstance(codec.space, Tokens) and (type(codec).view is Codec.view or not codec.draws):
+            some = encode_rows(rows, range(0, len(rows), -(-len(rows) // TELLING)), codec, progress)
+            told = hashlib.blake2b(some.cells.tobytes(), digest_size=16).hexdigest()
+            made = (*made_by, told, codec.space)
+            stored = _cached("encoded", made, lambda: vars(encode_rows(rows, range(len(rows)), codec, progress)))
             self.encoded = Encoded(**stored)
         self.values = np.full((len(rows), len(self.scalars)), np.nan, dtype=np.float32)
         count = len(rows) if labels is None else min(labels, len(rows))
@@ -196,6 +208,8 @@ class TrainingData:
             views = noise.fold("view")
             items = [self.codec.view(self.rows[r], views[i : i + 1]) for i, r in enumerate(index)]
             array = np.stack([self._encode(r, item) for r, item in zip(index, items, strict=True)])
+            if isinstance(self.codec.space, Tokens):
+                array = array[:, : max(map(_size, array)) + 1]
         values = torch.from_numpy(self.values[list(index)])
         given = {}
         for f in self.given:

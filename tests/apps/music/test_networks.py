@@ -15,7 +15,7 @@ from headwater.families.contract import Steer
 from headwater.families.masked_diffusion import MaskedDiffusion
 from headwater.noise import Noise
 from headwater.spaces import Tokens
-from headwater_music.networks import Clocked, ClockedBoth, Whole
+from headwater_music.networks import Clocked, ClockedBoth, Whole, evidence
 
 
 def shaken(model: Any) -> Any:
@@ -134,10 +134,10 @@ def test_a_step_is_known_wherever_it_begins() -> None:
     assert not torch.allclose(low, other)
 
 
-@pytest.mark.parametrize("attend", [0, 4])
-def test_what_stands_behind_the_end_changes_nothing(attend: int) -> None:
+@pytest.mark.parametrize("recall", [0, 4])
+def test_what_stands_behind_the_end_changes_nothing(recall: int) -> None:
     space = Tokens(vocab=6, length=10, streams=2)
-    model = shaken(MaskedDiffusion(space, ClockedBoth(space, width=16, layers=2, periods=(3, 2), attend=attend)))
+    model = shaken(MaskedDiffusion(space, ClockedBoth(space, width=16, layers=2, periods=(3, 2), recall=recall)))
     x = torch.randint(1, 6, (2, 10, 2), generator=torch.Generator().manual_seed(1))
     shown, lengths = torch.ones_like(x, dtype=torch.bool), torch.tensor([6, 6])
     y = x.clone()
@@ -149,6 +149,50 @@ def test_what_stands_behind_the_end_changes_nothing(attend: int) -> None:
     assert not torch.allclose(model.logits(z, shown, lengths, Context())[:, 0], far[:, 0])
     empty = model.logits(x, shown, torch.tensor([0, 6]), Context())
     assert bool(empty.isfinite().all()) and torch.allclose(empty[1, :6], far[1], atol=1e-6)
+
+
+def test_evidence_is_what_counting_finds() -> None:
+    def counted(cells: torch.Tensor, t: int, s: int) -> int:
+        found = 0
+        for way in (1, -1):
+            d = 0 if way > 0 else way
+            while min(t, s) + d >= 0 and max(t, s) + d < len(cells):
+                known = (cells[t + d] >= 0) & (cells[s + d] >= 0)
+                if bool((known & (cells[t + d] != cells[s + d])).any()):
+                    if d == 0:
+                        return 0
+                    break
+                found, d = found + int(known.sum()), d + way
+        return found
+
+    torch.manual_seed(0)
+    for streams, vocab, length in ((1, 3, 9), (2, 2, 7), (3, 2, 6), (1, 2, 1)):
+        cells = torch.randint(-1, vocab, (3, length, streams))
+        expected = [[[counted(row, t, s) for s in range(length)] for t in range(length)] for row in cells]
+        assert evidence(cells).tolist() == expected
+
+
+def test_a_passage_that_comes_twice_is_filled_in_from_the_other() -> None:
+    """Of twelve tokens at random, then once more, any one that is hidden in one of the passages is read off the other."""
+    space, found = Tokens(vocab=17, length=24), {}
+    noise = torch.Generator().manual_seed(0)
+    for recall in (0, 2):
+        torch.manual_seed(0)
+        model = MaskedDiffusion(space, ClockedBoth(space, width=32, layers=2, periods=(16,), dropout=0.0, recall=recall))
+        parts = nn.ModuleDict(dict(model.parts()))
+        optimiser = torch.optim.Adam(parts.parameters(), 5e-3)
+        for step in range(60):
+            half = torch.randint(1, 17, (64, 12, 1), generator=noise)
+            x = torch.cat([half, half], dim=1)
+            optimiser.zero_grad()
+            model.loss("model", x, Context(), Noise(0).fold(step).rows(range(64))).backward()
+            optimiser.step()
+        shown = torch.ones_like(x, dtype=torch.bool)
+        shown[:, 5] = False
+        with torch.no_grad():
+            logits = model.logits(x, shown, torch.full((64,), 24), Context())
+        found[recall] = logits[:, 5].log_softmax(-1).gather(-1, x[:, 5, :, None]).mean().item()
+    assert found[2] > -1 > -2.5 > found[0], found
 
 
 def test_the_reader_of_short_items_tells_places_apart_and_not_what_is_behind() -> None:
