@@ -145,6 +145,7 @@ class Author:
                 steps=STEPS if self.model.model.family.finite else None,
                 temperature=self.boldness,
                 likelihood=exact,
+                least_likely=True,
             )
             copies += made
             for i, (_, line) in enumerate(some):

@@ -172,6 +172,7 @@ class Generator:
         lengths: Sequence[int] | None = None,
         batch_size: int | None = None,
         likelihood: bool = False,
+        least_likely: bool = False,
         progress: Progress = lambda done, total: None,
         **knobs: Any,
     ) -> Samples:
@@ -181,8 +182,9 @@ class Generator:
         With ``ids`` (below 2^63) item i is drawn by ``ids[i]`` instead of its row's number: by what it is, wherever it stands among
         others. ``constraints`` are each item's own, in place of the codec's; ``lengths`` say how many positions each is to have
         before its end (``Tokens`` only). With ``likelihood`` there is a further column,
-        ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way; of items that are made
-        token after token, also the ``least_likely`` of each in nats.
+        ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way. With that or
+        ``least_likely`` there is a column of that name where items are made token after token: the log-probability of the least
+        likely of each, in nats.
         """
         self.need("sample")
         if likelihood:
@@ -195,9 +197,9 @@ class Generator:
         if start is not None:
             self.need("infill")
         kept = None if start is None else self._prefix(start)
-        if kept is not None and likelihood:
+        if kept is not None and (likelihood or least_likely):
             raise HeadwaterError("likelihood: not told of items that begin with a given start; ask `score` about them")
-        noise, nats, least = Noise(seed).fold("sample"), dict[int, float](), dict[int, float]()
+        noise, extra = Noise(seed).fold("sample"), dict[str, dict[int, float]]()
         if ids is not None and len(ids) != n:
             raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
         bound, ends = self._bound(n, constraints), self._ends(n, lengths)
@@ -208,11 +210,12 @@ class Generator:
             ruled = bound and [bound[i] if 0 <= i < n else None for i in (rows - first).tolist()]
             steer = Steer(guidance, temperature, top_p, steps, ruled, None if ends is None else ends[here])
             keys = noise.rows(rows if named is None else named[here])
-            if likelihood:
-                x, value, lowest = self.model.family.sample_scored(keys, context, steer)
-                nats.update(zip(rows.tolist(), value.tolist(), strict=True))
-                least.update({} if lowest is None else zip(rows.tolist(), lowest.tolist(), strict=True))
-                return x
+            if likelihood or least_likely:
+                told = self.model.family.sample_told(keys, context, steer, score=likelihood)
+                for name, value in (("log_likelihood", told.score if likelihood else None), ("least_likely", told.least)):
+                    if value is not None:
+                        extra.setdefault(name, {}).update(zip(rows.tolist(), value.tolist(), strict=True))
+                return told.x
             if kept is None:
                 return self.model.family.sample(keys, context, steer)
             every = Kept(*(t.expand(len(rows), *t.shape[1:]) for t in (kept.values, kept.mask)))
@@ -225,9 +228,8 @@ class Generator:
                 raise
             raise HeadwaterError(f"--start: {error}") from None
         items, made = [self.codec.decode(array) for array in arrays], list(range(first, first + n))
-        extra = {"log_likelihood": [nats[row] for row in made]} if likelihood else {}
-        extra |= {"least_likely": [least[row] for row in made]} if least else {}
-        return Samples(self.domain, items, asked, made, seed, self.name, extra)
+        columns = {name: [values[row] for row in made] for name, values in extra.items()}
+        return Samples(self.domain, items, asked, made, seed, self.name, columns)
 
     def vary(
         self,

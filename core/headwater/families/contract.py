@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +151,15 @@ class Maker(Protocol):
         ...
 
 
+class Told(NamedTuple):
+    """Items, and of each (rows,), in nats: the value that the family's ``score`` has for it, where it was asked for; the
+    log-probability of its least likely token before temperature and constraints, where items are made token after token."""
+
+    x: Tensor
+    score: Tensor | None = None
+    least: Tensor | None = None
+
+
 class Family(ABC):
     """A plain class that holds ``nn.Module`` parts: an ``nn.Module`` itself would let misspelt methods through the type checker."""
 
@@ -214,11 +223,10 @@ class Family(ABC):
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """One row for each key of ``noise``: (rows, *space.shape)."""
 
-    def sample_scored(self, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What :meth:`sample` makes of the same noise, and (rows,) the value that :meth:`score` has for it; where items are made
-        token after token, also (rows,) the log-probability of the least likely, in nats."""
+    def sample_told(self, noise: Noise, context: Context, steer: Steer, *, score: bool = True) -> Told:
+        """What :meth:`sample` makes of the same noise, and what is known of it."""
         x = self.sample(noise, context, steer)
-        return x, self.score(x, noise.fold("score"), context).value, None
+        return Told(x, self.score(x, noise.fold("score"), context).value if score else None)
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Rows that agree with ``kept`` where it is kept."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.context import Context
-from headwater.families.contract import Family, Likelihood, Maker, Steer, Verb, turned
+from headwater.families.contract import Family, Likelihood, Maker, Steer, Told, Verb, turned
 from headwater.families.diffusion import Diffusion
 from headwater.families.flow import Flow
 from headwater.families.gan import Standard
@@ -102,12 +102,22 @@ class Latent(Family):
 
     def _write(self, u: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Items of standardised latents."""
+        return self.autoencoder.decode(*self._below(u, noise, context, steer))
+
+    def _below(self, u: Tensor, noise: Noise, context: Context, steer: Steer) -> tuple[Tensor, Noise, Context, Steer]:
+        """What the autoencoder is asked."""
         how = replace(steer, guidance=1.0, steps=None)
-        return self.autoencoder.decode(self.standard.back(u), noise.fold("decode"), self.told(context, u.shape[0]), how)
+        return self.standard.back(u), noise.fold("decode"), self.told(context, u.shape[0]), how
 
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         return self._write(self.prior.sample(noise.fold("prior"), context, _inner(steer)), noise, context, steer)
+
+    @torch.no_grad()
+    def sample_told(self, noise: Noise, context: Context, steer: Steer, *, score: bool = True) -> Told:
+        u = self.prior.sample(noise.fold("prior"), context, _inner(steer))
+        told = self.autoencoder.decoder.told(*self._below(u, noise, context, steer))
+        return told._replace(score=self.score(told.x, noise.fold("score"), context).value) if score else told
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from headwater.context import Context
 from headwater.families.autoregressive import Autoregressive
-from headwater.families.contract import Family, Likelihood, Maker, Reader, Steer, Verb, Writer, turned
+from headwater.families.contract import Family, Likelihood, Maker, Reader, Steer, Told, Verb, Writer, turned
 from headwater.families.observation import Law, bounded, law, level_of, middle
 from headwater.noise import Noise
 from headwater.spaces import Grid, Space, Tokens, Vector
@@ -39,6 +39,10 @@ class Decoder(ABC):
     @abstractmethod
     def draw(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """A row of the space for each latent."""
+
+    def told(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
+        """The same, and its least likely token given the latent, where there are tokens."""
+        return Told(self.draw(z, noise, context, steer))
 
 
 class CellDecoder(Decoder):
@@ -78,6 +82,9 @@ class TokenDecoder(Decoder):
 
     def draw(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         return self.model.sample(noise, with_latent(context, z), steer)
+
+    def told(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
+        return self.model.sample_told(noise, with_latent(context, z), steer)._replace(score=None)
 
 
 def with_latent(context: Context, z: Tensor) -> Context:
@@ -233,7 +240,15 @@ class VAE(Family):
 
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        return self.decode(noise.fold("latent").normal(self.width).to(self.device), noise, context, steer)
+        return self.decode(self._drawn(noise), noise, context, steer)
+
+    @torch.no_grad()
+    def sample_told(self, noise: Noise, context: Context, steer: Steer, *, score: bool = True) -> Told:
+        told = self.decoder.told(self._drawn(noise), noise, context, steer)
+        return told._replace(score=self.score(told.x, noise.fold("score"), context).value) if score else told
+
+    def _drawn(self, noise: Noise) -> Tensor:
+        return noise.fold("latent").normal(self.width).to(self.device)
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
