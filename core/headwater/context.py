@@ -89,15 +89,17 @@ class Conditions:
         given = {k: (v, torch.zeros_like(p)) for k, (v, p) in self.given.items()}
         return Conditions(torch.full_like(self.values, math.nan), given)
 
-    def dropped(self, noise: Noise, *, given: bool = True) -> Conditions:
+    def dropped(self, noise: Noise, *, given: float | None = None) -> Conditions:
         """Fields hidden at random, row by row: each row draws how generous it is, then keeps each field with that probability,
-        so that training sees every field alone, every pair, all and none. Without ``given`` no array is hidden."""
+        so that training sees every field alone, every pair, all and none. With ``given``, arrays are hidden in that share of the
+        rows, whatever becomes of the other fields."""
         names = list(self.given)
         draws = noise.fold("drop").uniform(1 + self.values.shape[1] + len(names)).to(self.values.device)
         keep = draws[:, 1:] < (1.2 * draws[:, :1] - 0.1)
         count = self.values.shape[1]
         values = torch.where(keep[:, :count], self.values, math.nan)
-        arrays = {k: (v, p & keep[:, count + i] if given else p) for i, (k, (v, p)) in enumerate(self.given.items())}
+        told = keep[:, count:] if given is None else draws[:, 1 + count :] >= given
+        arrays = {k: (v, p & told[:, i]) for i, (k, (v, p)) in enumerate(self.given.items())}
         return Conditions(values, arrays)
 
     def to(self, device: str | torch.device) -> Conditions:

@@ -35,6 +35,7 @@ class Training(Part):
     """How weights are found. The rate rises over ``warmup`` steps, stays, and falls linearly to zero over the last ``decay`` share
     of ``steps``: the end can be chosen late without changing what came before it. Where only a part of the rows is labelled,
     ``finish`` more steps on labelled rows alone, their rate falling from ``finish_rate`` of the peak, teach the knobs well.
+    ``given_hidden`` is the share of rows that are not told a given array, unless said as large as that of a knob, about a half.
     ``precision`` "bf16" is fp32 on a device that has no instructions for it."""
 
     steps: int = Field(2000, gt=0)
@@ -48,6 +49,7 @@ class Training(Part):
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
+    given_hidden: float | None = Field(None, ge=0, le=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     validate_rows: int = Field(512, ge=0)
 

@@ -12,7 +12,7 @@ from headwater.families.contract import Steer
 from headwater.knobs import Array, Given, Knob, fields
 from headwater.model import build
 from headwater.networks.recurrent import RecurrentReader
-from headwater.networks.transformer import Transformer
+from headwater.networks.transformer import Bidirectional, Transformer
 from headwater.noise import Noise
 from headwater.recipe import Recipe
 from headwater.spaces import Tokens
@@ -40,6 +40,27 @@ def test_a_transformer_steps_as_it_reads_at_once():
         found.append(torch.stack(out, dim=1))
         assert torch.allclose(found[-1], network(x, context), atol=1e-5)
     assert not torch.allclose(*found, atol=1e-3)
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+@torch.no_grad()
+def test_a_network_of_both_ways_reads_what_is_given_and_inside(prefix: bool):
+    torch.manual_seed(0)
+    network = Bidirectional(width=16, layers=2, heads=2, sequence=6, prefix=prefix)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    x, inside = torch.randn(4, 7, 16), torch.arange(7) < torch.tensor([[7], [5], [5], [0]])
+    one, other = told(4, 1), told(4, 2)
+    out = network.eval()(x, inside, one)
+    apart = (out - network(x, inside, other)).abs().amax(dim=2) > 1e-3
+    assert apart[:2].any(dim=1).all() and (prefix is False or not apart[2].any())  # the third row is told nothing
+    hidden = Context(sequence=torch.where(one.mask[..., None], one.sequence, 9.0), mask=one.mask)
+    behind = torch.where(inside[..., None], x, x + 1)
+    assert torch.allclose(out[:2], network(x, inside, hidden)[:2], atol=1e-5)
+    assert torch.allclose(out[1, :5], network(behind, inside, one)[1, :5], atol=1e-5)
+    assert out.isfinite().all() and network(x, inside, Context()).isfinite().all()
+    short = one[:2]
+    assert torch.allclose(network.train()(x[:2], inside[:2], short), out[:2], atol=1e-5)  # cut to the longest: the same
 
 
 @torch.no_grad()

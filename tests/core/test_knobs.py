@@ -165,6 +165,10 @@ def test_dropping_leaves_every_combination() -> None:
     assert torch.equal(left.values[~left.values.isnan()], conditions.values[~left.values.isnan()])
     again = conditions.dropped(Noise(0).rows(range(2000)))
     assert torch.equal(again.values.isnan(), left.values.isnan())
+    seldom = conditions.dropped(Noise(0).rows(range(2000)), given=0.05)
+    assert torch.equal(seldom.values.isnan(), left.values.isnan())  # scalars as before
+    assert 0.93 < seldom.given["track"][1].float().mean() < 0.97
+    assert conditions.dropped(Noise(0).rows(range(2000)), given=0.0).given["track"][1].all()
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,10 @@ def test_a_folder_of_another_training_is_refused(words: Any, finished: Path, oth
 def test_the_end_may_be_chosen_late() -> None:
     assert identity(small("words"), 0, "d") == identity(small("words", steps=99, decay=0.1, validate_rows=0), 0, "d")
     assert identity(small("words"), 0, "d") != identity(small("words", "bf16"), 0, "d")
+    masked = small("words").model_copy(update={"family": "masked_diffusion"})
+    drawn = masked.model_copy(update={"options": {"order": "confidence", "jitter": 0.0}})
+    learnt = masked.model_copy(update={"options": {"some_streams": 0.5}})
+    assert identity(masked, 0, "d") == identity(drawn, 0, "d") != identity(learnt, 0, "d")
 
 
 def test_a_damaged_checkpoint_is_named(words: Any, finished: Path, tmp_path: Path) -> None:

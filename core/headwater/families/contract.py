@@ -179,6 +179,8 @@ class Family(ABC):
     finite: bool = False
     #: Whether the arrays given to a row are the question itself, so that training never hides them.
     needs_given: bool = False
+    #: Options that say how items are drawn or scored, not what is learnt: they may be chosen when a training is done.
+    late: frozenset[str] = frozenset()
 
     def __init__(self, space: Space) -> None:
         self.space = space

@@ -147,6 +147,7 @@ class Diffusion(Family):
     """
 
     name = "diffusion"
+    late = frozenset({"steps", "solver"})
     stepped = guided = True
 
     def __init__(

@@ -106,6 +106,7 @@ class Flow(Family):
     """
 
     name = "flow"
+    late = frozenset({"steps", "solver"})
     stepped = guided = True
 
     def __init__(

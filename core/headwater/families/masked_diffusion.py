@@ -22,7 +22,7 @@ from headwater.spaces import Space, Tokens
 ORDERS = ("random", "confidence")
 #: Items are computed at lengths that are multiples of this.
 BUCKET = 16
-#: How much chance the confident order has at its start (``choice_temperature`` of MaskGIT's code).
+#: How much chance the confident order has at its start, unless said (``choice_temperature`` of MaskGIT's code).
 JITTER = 4.5
 
 
@@ -67,8 +67,8 @@ class MaskedDiffusion(Family):
 
     ``sample`` unhides in ``steps`` steps (default: one cell at a time, which draws exactly from the mean over orders of the scored
     product; fewer steps draw several cells independently given what is shown). ``order`` "random", or "confidence": the likeliest
-    of the drawn cells first, with Gumbel noise that fades (MaskGIT, Chang et al., 2022, https://arxiv.org/abs/2202.04200), whose
-    law is not the scored one. Temperature and top-p act on the length as on every cell.
+    of the drawn cells first, with Gumbel noise that fades from a scale of ``jitter`` (MaskGIT, Chang et al., 2022,
+    https://arxiv.org/abs/2202.04200), whose law is not the scored one. Temperature and top-p act on the length as on every cell.
 
     ``infill`` conditions on any kept cells given L; L itself is told, or drawn from p(L | context) among those that leave the kept
     tokens inside and a kept end behind them, without asking what the kept tokens say about it. ``vary`` hides a share of the cells
@@ -89,6 +89,7 @@ class MaskedDiffusion(Family):
 
     name = "masked_diffusion"
     stepped = guided = narrowed = finite = True
+    late = frozenset({"steps", "order", "jitter", "draws"})
 
     def __init__(
         self,
@@ -99,17 +100,21 @@ class MaskedDiffusion(Family):
         sequence: int = 0,
         steps: int | None = None,
         order: str = "random",
+        jitter: float = JITTER,
         draws: int = 32,
         some_streams: float = 0.0,
     ) -> None:
         super().__init__(space)
         if order not in ORDERS:
             raise ValueError(f"order: expected {' or '.join(ORDERS)}; got {order!r}")
+        if jitter < 0:
+            raise ValueError(f"jitter: expected a number of at least 0; got {jitter}")
         if draws < 2 or (steps is not None and steps < 1):
             raise ValueError(f"expected steps of at least 1 and draws of at least 2; got {steps} and {draws}")
         if not 0 <= some_streams <= 1 or (some_streams and space.streams == 1):
             raise ValueError(f"some_streams: expected a share of 0 to 1 of items of several streams; got {some_streams}")
-        self.tokens, self.steps, self.order, self.draws, self.some_streams = space, steps, order, draws, some_streams
+        self.tokens, self.steps, self.order, self.jitter = space, steps, order, jitter
+        self.draws, self.some_streams = draws, some_streams
         assert isinstance(network, BidirectionalNet)
         self.network, width = network, network.width
         self.embed = nn.ModuleList([nn.Embedding(v + 1, width) for v in space.vocabs])  # the last index means "hidden"
@@ -374,7 +379,7 @@ class MaskedDiffusion(Family):
         tokens, now = torch.where(shown, x, tokens), turns == k
         if self.order == "confidence":
             gumbel = -torch.log(-torch.log(noise.fold("confidence").uniform(*x.shape[1:]).to(x.device)))
-            fading = JITTER * (1 - (k + 1) / (turns.amax(dim=(1, 2), keepdim=True) + 1))
+            fading = self.jitter * (1 - (k + 1) / (turns.amax(dim=(1, 2), keepdim=True) + 1))
             confidence = log_probs.gather(-1, tokens[..., None])[..., 0] + fading * gumbel
             now = ~shown & (_ranks(-confidence, ~shown) < now.sum(dim=(1, 2), keepdim=True))
         if self.tokens.streams > 1:

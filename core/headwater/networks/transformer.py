@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -234,15 +235,29 @@ class Transformer(Stack):
 
 
 class Bidirectional(Stack):
-    """Every position sees every other inside its item."""
+    """Every position sees every other inside its item. With ``prefix``, a given sequence stands before the item as positions of its
+    own, in place of cross-attention: so what is given can look whether the item has it already."""
 
     usual = "squared_relu"
+
+    def __init__(
+        self, width: int = 256, layers: int = 4, heads: int = 4, *, sequence: int = 0, prefix: bool = False, **options: Any
+    ) -> None:
+        super().__init__(width, layers, heads, sequence=0 if prefix else sequence, **options)
+        self.prefix = nn.Linear(sequence, self.width) if prefix and sequence else None
 
     def forward(self, inputs: Tensor, inside: Tensor, context: Context) -> Tensor:
         cos, sin = rotary(inputs.shape[1], self.width // self.heads, inputs.device)
         first = torch.arange(inputs.shape[1], device=inputs.device) == 0  # an empty item looks at its first, unread, position
-        x, mask = inputs, (inside | first)[:, None, None, :]
+        x, seen = inputs, inside | first
+        if self.prefix is not None and context.sequence is not None and context.mask is not None:
+            # While it learns, as long as the longest of the batch; else as long as ever, so that no row changes another's shape.
+            longest = int(context.mask.any(dim=0).nonzero().amax()) + 1 if self.training and context.mask.any() else None
+            told, given = context.sequence[:, :longest], context.mask[:, :longest]
+            x, seen = torch.cat([self.prefix(told).to(x.dtype), x], dim=1), torch.cat([given, seen], dim=1)
+            turned = (told.shape[1], cos.shape[1])  # what is given has no place in the item: all of it stands at 0
+            cos, sin = torch.cat([cos[:1].expand(turned), cos]), torch.cat([sin[:1].expand(turned), sin])
         for block in self.blocks:
-            x = block(x, cos, sin, context, mask=mask)
-        out: Tensor = self.norm(x)
+            x = block(x, cos, sin, context, mask=seen[:, None, None, :])
+        out: Tensor = self.norm(x[:, -inputs.shape[1] :])
         return out

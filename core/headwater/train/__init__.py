@@ -56,9 +56,12 @@ def files_source(domain: Domain[Any, Any], files: Sequence[Path]) -> Source:
 def identity(recipe: Recipe, seed: int, data: str) -> str:
     """What a checkpoint must share with the training that resumes it: all that shapes its weights but the number of steps, which
     may be chosen late. What stands at its default is not told, so that a field added to recipes leaves old checkpoints good."""
+    from headwater.families import family
+
     late = {"steps", "decay", "finish", "finish_rate", "validate_rows"}
+    learnt = {k: v for k, v in recipe.options.items() if k not in family(recipe.family).late}
     free: Any = {"summary": True, "sizes": True, "tile": True, "guidance": True, "training": late}
-    told = recipe.model_dump(mode="json", exclude=free, exclude_defaults=True)
+    told = recipe.model_copy(update={"options": learnt}).model_dump(mode="json", exclude=free, exclude_defaults=True)
     return hashlib.blake2b(json.dumps([told, seed, data], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -102,7 +102,8 @@ class Lesson(pl.LightningModule):
         """A batch on this device, its conditions with some hidden, and a key for each row."""
         keys = noise.rows(rows)
         batch, conditions = data.batch(rows, keys)
-        return batch.to(self.device), conditions.to(self.device).dropped(keys, given=not self.model.family.needs_given), keys
+        hidden = 0.0 if self.model.family.needs_given else self.training_settings.given_hidden
+        return batch.to(self.device), conditions.to(self.device).dropped(keys, given=hidden), keys
 
     def loss(self, player: str, batch: Tensor, conditions: Conditions, keys: Noise) -> Tensor:
         family = self.model.family

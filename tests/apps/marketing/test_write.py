@@ -227,11 +227,5 @@ def test_other_families_go_through_the_same_door(family, source, monkeypatch):
     assert set(frame["model"]) <= own and (frame["borrowed"].sum() == 0) == (family == "vae")
 
 
-def test_the_kit_finds_rows_pure(model):
-    surface_checks._row_pure(SimpleNamespace(folder=_fresh()), Write(), model)
-
-
-def _fresh():
-    import tempfile
-
-    return lambda name: Path(tempfile.mkdtemp(prefix=f"headwater-{name}-"))
+def test_the_kit_finds_rows_pure(model, tmp_path_factory):
+    surface_checks._row_pure(SimpleNamespace(folder=tmp_path_factory.mktemp), Write(), model)
