@@ -67,7 +67,6 @@ class Recall(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.nothing = nn.Parameter(torch.zeros(1, 1, width))
         self.bias = nn.Parameter(torch.linspace(0, 12, self.LONG + 1)[:, None].repeat(1, heads))
@@ -92,10 +91,15 @@ class Recall(nn.Module):
         here = torch.arange(alike.shape[2] - alike.shape[1], alike.shape[2], device=alike.device)
         ahead = torch.arange(alike.shape[2], device=alike.device) > here[:, None]
         bias = self.bias[alike].permute(0, 3, 1, 2).masked_fill(ahead, -torch.inf).to(value.dtype)
-        query, keys, values = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.query(states), key, value))
-        read = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
-        out = self.out(read.transpose(1, 2).flatten(2)) + self.longest(alike.masked_fill(ahead, 0).amax(dim=2))
+        out = self.out(attended(self.query(states), key, value, bias)) + self.longest(alike.masked_fill(ahead, 0).amax(dim=2))
         return out, Past(states[:, -1:], key, value, known, alike[:, -1])
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """(rows, to, width) and twice (rows, from, width) to (rows, to, width), by as many heads as ``bias`` (rows, heads, to, from)
+    has."""
+    query, key, value = (t.unflatten(-1, (bias.shape[1], -1)).transpose(1, 2) for t in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
 
 
 @torch.no_grad()
@@ -237,7 +241,6 @@ class Parallels(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.norm, self.read = nn.RMSNorm(width), nn.Linear(width, 3 * width, bias=False)
         self.nowhere = nn.Parameter(torch.zeros(2, 1, 1, width))
         self.bias = nn.Parameter(torch.linspace(0, 8, self.GRADES + 1)[:, None].repeat(1, heads))
@@ -255,11 +258,10 @@ class Parallels(nn.Module):
         grade = torch.where(inside[:, None], grade, 0)
         query, key, value = self.read(self.norm(x)).chunk(3, dim=-1)
         key, value = (torch.cat([t, n.expand(len(x), 1, -1)], dim=1) for t, n in zip((key, value), self.nowhere, strict=True))
-        query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
         others = inside[:, None] & ~torch.eye(length, dtype=torch.bool, device=x.device)
         bias = self.bias[grade].permute(0, 3, 1, 2).masked_fill(~others[:, None], -torch.inf)
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=F.pad(bias, (0, 1)).to(value.dtype))
-        out: Tensor = self.out(read.transpose(1, 2).flatten(2)) + self.most(grade.masked_fill(~others, 0).amax(dim=2))
+        read = attended(query, key, value, F.pad(bias, (0, 1)).to(value.dtype))
+        out: Tensor = self.out(read) + self.most(grade.masked_fill(~others, 0).amax(dim=2))
         return out
 
 
@@ -348,7 +350,8 @@ class ClockedBoth(nn.Module):
         for i, (ahead, back, out, up, down) in enumerate(
             zip(self.forwards, self.backwards, self.outs, self.ups, self.downs, strict=True)
         ):
-            if self.recall is not None and cells is not None and i == len(self.outs) - 1:
+            if self.recall is not None and i == len(self.outs) - 1:
+                assert cells is not None  # it asks for them, see ``reads_cells``
                 x = x + self.dropout(self.recall(x, inside, cells))
             seen = self.norms[2 * i](x)
             turned = back(seen.gather(1, turn.expand_as(seen)))[0]

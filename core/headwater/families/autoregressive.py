@@ -207,9 +207,9 @@ class Autoregressive(Family):
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         return self._generate(noise, context, steer, None)[0].clone()
 
-    def sample_told(self, noise: Noise, context: Context, steer: Steer, *, score: bool = True) -> Told:
+    def drawn(self, noise: Noise, context: Context, steer: Steer) -> Told:
         """Both cost nothing besides: they are of the tokens on the way, before temperature and constraints."""
-        return Told(*(t.clone() for t in self._generate(noise, context, steer, None, told=True)))
+        return Told(*(t.clone() for t in self._generate(noise, context, steer, None, scored=True)))
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         order = kept.mask.flatten(1).long()  # kept cells in the order of generation: ones, then zeros, where they are a prefix
@@ -219,7 +219,7 @@ class Autoregressive(Family):
 
     @torch.inference_mode()  # without autograd's bookkeeping a step costs less; a copy made outside is an ordinary tensor again
     def _generate(
-        self, noise: Noise, context: Context, steer: Steer, kept: Kept | None, *, told: bool = False
+        self, noise: Noise, context: Context, steer: Steer, kept: Kept | None, *, scored: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Items; and where nothing is kept and it is asked for, their log-likelihood and that of their least likely token (else
         zeros)."""
@@ -249,8 +249,8 @@ class Autoregressive(Family):
             hidden, state = self.network.step(previous + added[:, t if added.shape[1] > 1 else 0], state, read)
             now, before = x[:, t], x[:, t - 1] if t else torch.zeros_like(x[:, 0])
             for s in range(streams):
-                read_now = (now.repeat(2, 1), before.repeat(2, 1)) if guided else (now, before)
-                own = logits = self.head.logits(hidden, s, *read_now).float()
+                told = (now.repeat(2, 1), before.repeat(2, 1)) if guided else (now, before)
+                own = logits = self.head.logits(hidden, s, *told).float()
                 if guided:
                     conditional, free = logits.log_softmax(-1).chunk(2)
                     logits = free + steer.guidance * (conditional - free)
@@ -265,7 +265,7 @@ class Autoregressive(Family):
                     token = torch.where(kept.mask[:, t, s], kept.values[:, t, s], token)
                 if ends is not None:
                     token = token.masked_fill(ends <= t, 0)
-                if told:
+                if scored:
                     each = -F.cross_entropy(own[:rows], token, reduction="none").masked_fill(done, 0)
                     log_prob, least = log_prob + each, torch.minimum(least, each)
                 x[:, t, s] = token.masked_fill(done, 0)

@@ -152,8 +152,9 @@ class Maker(Protocol):
 
 
 class Told(NamedTuple):
-    """Items, and of each (rows,), in nats: the value that the family's ``score`` has for it, where it was asked for; the
-    log-probability of its least likely token before temperature and constraints, where items are made token after token."""
+    """Items, and of each (rows,), in nats: the value that the family's ``score`` has for it, where it was asked for or is known on
+    the way; the log-probability of its least likely token before temperature and constraints, where items are made token after
+    token."""
 
     x: Tensor
     score: Tensor | None = None
@@ -225,10 +226,16 @@ class Family(ABC):
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """One row for each key of ``noise``: (rows, *space.shape)."""
 
+    def drawn(self, noise: Noise, context: Context, steer: Steer) -> Told:
+        """What :meth:`sample` makes of the same noise, and what is known of it on the way."""
+        return Told(self.sample(noise, context, steer))
+
     def sample_told(self, noise: Noise, context: Context, steer: Steer, *, score: bool = True) -> Told:
-        """What :meth:`sample` makes of the same noise, and what is known of it."""
-        x = self.sample(noise, context, steer)
-        return Told(x, self.score(x, noise.fold("score"), context).value if score else None)
+        """The same, scored where it is asked for."""
+        told = self.drawn(noise, context, steer)
+        if score and told.score is None:
+            return told._replace(score=self.score(told.x, noise.fold("score"), context).value)
+        return told
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Rows that agree with ``kept`` where it is kept."""

@@ -114,10 +114,9 @@ class Latent(Family):
         return self._write(self.prior.sample(noise.fold("prior"), context, _inner(steer)), noise, context, steer)
 
     @torch.no_grad()
-    def sample_told(self, noise: Noise, context: Context, steer: Steer, *, score: bool = True) -> Told:
+    def drawn(self, noise: Noise, context: Context, steer: Steer) -> Told:
         u = self.prior.sample(noise.fold("prior"), context, _inner(steer))
-        told = self.autoencoder.decoder.told(*self._below(u, noise, context, steer))
-        return told._replace(score=self.score(told.x, noise.fold("score"), context).value) if score else told
+        return self.autoencoder.decoder.drawn(*self._below(u, noise, context, steer))
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:

@@ -40,7 +40,7 @@ class Decoder(ABC):
     def draw(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """A row of the space for each latent."""
 
-    def told(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
+    def drawn(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
         """The same, and its least likely token given the latent, where there are tokens."""
         return Told(self.draw(z, noise, context, steer))
 
@@ -83,8 +83,8 @@ class TokenDecoder(Decoder):
     def draw(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
         return self.model.sample(noise, with_latent(context, z), steer)
 
-    def told(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
-        return self.model.sample_told(noise, with_latent(context, z), steer)._replace(score=None)
+    def drawn(self, z: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
+        return self.model.drawn(noise, with_latent(context, z), steer)._replace(score=None)  # it is of p(x | z), not of p(x)
 
 
 def with_latent(context: Context, z: Tensor) -> Context:
@@ -240,14 +240,13 @@ class VAE(Family):
 
     @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        return self.decode(self._drawn(noise), noise, context, steer)
+        return self.decode(self._latents(noise), noise, context, steer)
 
     @torch.no_grad()
-    def sample_told(self, noise: Noise, context: Context, steer: Steer, *, score: bool = True) -> Told:
-        told = self.decoder.told(self._drawn(noise), noise, context, steer)
-        return told._replace(score=self.score(told.x, noise.fold("score"), context).value) if score else told
+    def drawn(self, noise: Noise, context: Context, steer: Steer) -> Told:
+        return self.decoder.drawn(self._latents(noise), noise, context, steer)
 
-    def _drawn(self, noise: Noise) -> Tensor:
+    def _latents(self, noise: Noise) -> Tensor:
         return noise.fold("latent").normal(self.width).to(self.device)
 
     @torch.no_grad()

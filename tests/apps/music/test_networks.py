@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from headwater.context import Context
@@ -52,23 +54,31 @@ def test_steps_and_all_at_once_agree(recall: int, along: int) -> None:
     assert same[:, :7].all() and not same[:, 7:].any()
 
 
+def twice(noise: torch.Generator) -> torch.Tensor:
+    """Twelve of sixteen tokens at random, then once more."""
+    half = torch.randint(1, 17, (64, 12, 1), generator=noise)
+    return torch.cat([half, half], dim=1)
+
+
+def taught(model: Any, batch: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Sixty steps of training; the last batch."""
+    optimiser = torch.optim.Adam(nn.ModuleDict(dict(model.parts())).parameters(), 5e-3)
+    for step in range(60):
+        optimiser.zero_grad()
+        x = batch()
+        model.loss("model", x, Context(), Noise(0).fold(step).rows(range(64))).backward()
+        optimiser.step()
+    return x
+
+
 def test_what_comes_again_is_recalled() -> None:
     """Twelve tokens at random, then once more: what no state of so few units holds is read off."""
-    from headwater.families.autoregressive import Autoregressive as Model
-
     space, found = Tokens(vocab=17, length=25), {}
     noise = torch.Generator().manual_seed(0)
     for recall in (0, 2):
         torch.manual_seed(0)
-        model = Model(space, Clocked(space, width=32, layers=2, periods=(12,), dropout=0.0, recall=recall))
-        parts = nn.ModuleDict(dict(model.parts()))
-        optimiser = torch.optim.Adam(parts.parameters(), 5e-3)
-        for _ in range(60):
-            half = torch.randint(1, 17, (64, 12, 1), generator=noise)
-            x = torch.cat([half, half, torch.zeros(64, 1, 1, dtype=torch.long)], dim=1)
-            optimiser.zero_grad()
-            model.loss("model", x, Context(), Noise(0).rows(range(64))).backward()
-            optimiser.step()
+        model = Autoregressive(space, Clocked(space, width=32, layers=2, periods=(12,), dropout=0.0, recall=recall))
+        x = taught(model, lambda: F.pad(twice(noise), (0, 0, 0, 1)))
         found[recall] = model._log_probs(x, Context(), None)[0][:, 14:24].mean().item()
     assert found[2] > -0.5 > found[0], found
 
@@ -179,14 +189,7 @@ def test_a_passage_that_comes_twice_is_filled_in_from_the_other() -> None:
     for recall in (0, 2):
         torch.manual_seed(0)
         model = MaskedDiffusion(space, ClockedBoth(space, width=32, layers=2, periods=(16,), dropout=0.0, recall=recall))
-        parts = nn.ModuleDict(dict(model.parts()))
-        optimiser = torch.optim.Adam(parts.parameters(), 5e-3)
-        for step in range(60):
-            half = torch.randint(1, 17, (64, 12, 1), generator=noise)
-            x = torch.cat([half, half], dim=1)
-            optimiser.zero_grad()
-            model.loss("model", x, Context(), Noise(0).fold(step).rows(range(64))).backward()
-            optimiser.step()
+        x = taught(model, lambda: twice(noise))
         shown = torch.ones_like(x, dtype=torch.bool)
         shown[:, 5] = False
         with torch.no_grad():
