@@ -211,20 +211,34 @@ def test_a_job_gives_what_the_command_gives(folder, source):
     assert [line for sheet in sheets for line in sheet[1:]] == Path("out/sms.csv").read_text("utf-8").splitlines()[1:]
 
 
-@pytest.mark.parametrize("family", ["vae", "masked_diffusion"])
-def test_other_families_go_through_the_same_door(family, source, monkeypatch):
-    """A decoder writes under the constraint; masked diffusion is judged, and an untrained one leaves all to the templates."""
-    monkeypatch.setattr(writing, "ATTEMPTS", 1)
-    monkeypatch.setattr(writing, "STEPS", 2)
+def untrained(family):
     more = {"networks": {"encoder": {"name": "recurrent", "options": {"width": 16}}}, "options": {"latent": 4}}
     recipe = Recipe(
         codec="copy", family=family, network=TINY, data="grammar", given=("plan",), tile=8, condition_width=8,
         **(more if family == "vae" else {}),
     )  # fmt: skip
-    frame = Campaign("brief.toml", toys.generator(Marketing(), recipe)).write(people(PEOPLE[:2]), "products.csv")
+    return toys.generator(Marketing(), recipe)
+
+
+@pytest.mark.parametrize("family", ["vae", "masked_diffusion"])
+def test_other_families_go_through_the_same_door(family, source, monkeypatch):
+    """A decoder writes under the constraint; masked diffusion is judged, and an untrained one leaves all to the templates."""
+    monkeypatch.setattr(writing, "ATTEMPTS", 1)
+    monkeypatch.setattr(writing, "STEPS", 2)
+    monkeypatch.setattr(writing, "LEAST", -math.inf)  # nor is a single word too unlikely
+    frame = Campaign("brief.toml", untrained(family)).write(people(PEOPLE[:2]), "products.csv")
     assert len(frame) == 4 and set(frame["violations"]) == {""}
     own = {f"marketing/{family}"} if family == "vae" else {"templates", f"marketing/{family} and templates"}
     assert set(frame["model"]) <= own and (frame["borrowed"].sum() == 0) == (family == "vae")
+
+
+def test_a_decoder_that_finds_a_word_unlikely_is_asked_again(source, monkeypatch):
+    """Under a bound that no word meets, nothing of a latent's is left, and the row tells why."""
+    monkeypatch.setattr(writing, "ATTEMPTS", 1)
+    monkeypatch.setattr(writing, "LEAST", 0.0)
+    frame = Campaign("brief.toml", untrained("vae")).write(people(PEOPLE[:2]), "products.csv")
+    assert set(frame["model"]) == {"templates"} and set(frame["violations"]) == {""}
+    assert frame["rejected"].astype(str).str.contains("unlikely: a word of").all()
 
 
 def test_the_kit_finds_rows_pure(model, tmp_path_factory):
