@@ -400,6 +400,11 @@ MOST_STATES = 512
 def counting(codec: Words, ask: Ask) -> FiniteConstraint:
     """The facts of an ask as a finite table, for families that unhide cells in any order: each as often as asked, nothing that is
     not asked. Words and length are left to whoever judges the text. Raises ``ValueError`` for an ask of too many states."""
+    return _counting(codec, Ask(ask.slots, ask.closed, ask.act))  # where and how it is said changes nothing of what is counted
+
+
+@functools.lru_cache(maxsize=64)
+def _counting(codec: Words, ask: Ask) -> FiniteConstraint:
     needs = needs_of(codec, ask)
     sizes = [most + 1 for most in needs.most]
     states = int(np.prod(sizes)) if sizes else 1

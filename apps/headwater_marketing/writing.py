@@ -24,6 +24,7 @@ from headwater_marketing.records import Record
 from headwater_marketing.validator import Violation, admit, judge
 
 if TYPE_CHECKING:
+    from headwater.constraints import FiniteConstraint
     from headwater.generator import Generator
     from headwater_marketing.codecs import Words
     from headwater_marketing.constraint import Wording
@@ -61,7 +62,7 @@ class Line:
     place: int
     text: str
     ask: asks.Ask
-    rule: Wording | None
+    rule: Wording | FiniteConstraint | None
     said: str | None = None
     score: float | None = None
     least: float = 0.0
@@ -113,24 +114,26 @@ class Draft:
 
 class Author:
     """A model that writes lines, whatever its family: autoregressive models and decoders write under each line's constraint; masked
-    diffusion is only told the facts, and the judge sees to the rest."""
+    diffusion under a table that counts its facts, and the judge sees to words and length."""
 
     def __init__(self, model: Generator, seed: int, boldness: float) -> None:
         model.need("sample")
         self.model, self.seed, self.boldness = model, seed, boldness
         self.name, self.codec = model.name, cast("Words", model.codec)
 
-    def rule(self, ask: asks.Ask, plan: Plan, order: Order, like: str) -> Wording | None:
+    def rule(self, ask: asks.Ask, plan: Plan, order: Order, like: str) -> Wording | FiniteConstraint | None:
         """The constraint of a line of a message with these facts, of about the length of the template's (``like``). Raises
         ``ValueError`` where no text can hold the line's facts, or the model has no names for them."""
+        from headwater_marketing.constraint import counting
+
         asks.told(ask)
-        if self.model.model.family.finite:  # tables of several facts over thousands of words cost seconds a text
-            return None
-        return wording(self.codec, ask, plan, order, like)
+        return counting(self.codec, ask) if self.model.model.family.finite else wording(self.codec, ask, plan, order, like)
 
     def write(self, lines: Sequence[tuple[Draft, Line]], attempt: int) -> list[str]:
         """A text for each line, drawn by what it is for, wherever it stands among others. Each line keeps its text's
         log-likelihood, where the model can tell it exactly: a bound of one text is too noisy to judge by."""
+        from headwater_marketing.constraint import Wording
+
         order = sorted(range(len(lines)), key=lambda i: len(lines[i][1].text))  # texts of a tile end together, or nearly
         by_length = [lines[i] for i in order]
         exact, copies, texts = self.model.exact, list[asks.Copy](), [""] * len(lines)
@@ -151,7 +154,7 @@ class Author:
             for i, (_, line) in enumerate(some):
                 line.score = made.extra["log_likelihood"][i] if exact else None
                 line.least = made.extra["least_likely"][i] if "least_likely" in made.extra else 0.0
-                if line.rule is not None:
+                if isinstance(line.rule, Wording):
                     line.rule.forget()
             give_back()
         for i, copy in zip(order, copies, strict=True):

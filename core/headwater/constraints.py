@@ -109,6 +109,18 @@ class FiniteConstraint:
             out.append(np.concatenate([silent, sounding]))
         return tuple(out)
 
+    @cached_property
+    def kinds(self) -> tuple[tuple[Table, Table], ...]:
+        """Of each stream of ``item``: the state after each kind of token, (states, kinds), -1 where it is forbidden, and which kind
+        each token is, (vocab,). Tokens of one kind lead to the same state from every state."""
+        found = (np.unique(table, axis=1, return_inverse=True) for table in self.item)
+        return tuple((moves, kind.reshape(-1).astype(np.int64)) for moves, kind in found)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """States of ``item``, then kinds of each stream: what its computation costs."""
+        return (len(self.item[0]), *(moves.shape[1] for moves, _ in self.kinds))
+
     def reach(self, positions: int) -> Mask:
         """(states,) from which an accepted end is at most so many positions away."""
         if not self._reach:

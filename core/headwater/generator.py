@@ -200,10 +200,7 @@ class Generator:
         if kept is not None and (likelihood or least_likely):
             raise HeadwaterError("likelihood: not told of items that begin with a given start; ask `score` about them")
         noise, extra = Noise(seed).fold("sample"), dict[str, dict[int, float]]()
-        if ids is not None and len(ids) != n:
-            raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
-        bound, ends = self._bound(n, constraints), self._ends(n, lengths)
-        named = None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
+        bound, ends, named = self._bound(n, constraints), self._ends(n, lengths), self._named(n, ids)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at, and bound by nothing
@@ -281,12 +278,15 @@ class Generator:
         temperature: float = 1.0,
         steps: int | None = None,
         first: int = 0,
+        ids: Sequence[int] | None = None,
         constraints: Sequence[Constraint | None] | None = None,
         **knobs: Any,
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew: rows ``first``
-        and those that follow. ``lengths`` say how many positions each is to have before its end (``Tokens`` only; kept cells leave
-        it open); ``constraints`` are each item's own, in place of the codec's."""
+        and those that follow, or drawn by ``ids`` as in :meth:`sample`. ``lengths`` say how many positions each is to have before
+        its end (``Tokens`` only; kept cells leave it open); ``constraints`` are each item's own, in place of the codec's. There is
+        a column ``least_likely`` where the model tells it on the way: the log-probability of the least likely token made, in nats.
+        """
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -295,20 +295,25 @@ class Generator:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
         noise, bound, ends = Noise(seed).fold("infill"), self._bound(len(x), constraints), self._ends(len(x), lengths)
+        named, least = self._named(len(x), ids), dict[int, float]()
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at, and bound by nothing
             kept = Kept(x[here].to(self.device), keep[here].to(self.device))
             ruled = bound and [bound[i] if 0 <= i < len(x) else None for i in (rows - first).tolist()]
             steer = Steer(guidance, temperature, steps=steps, constraints=ruled, lengths=None if ends is None else ends[here])
-            return self.model.family.infill(kept, noise.rows(rows), context, steer)
+            told = self.model.family.filled(kept, noise.rows(rows if named is None else named[here]), context, steer)
+            if told.least is not None:
+                least.update(zip(rows.tolist(), told.least.tolist(), strict=True))
+            return told.x
 
         rows = range(first, first + len(x))
         try:
             arrays = list(self.tiles(rows, asked, draw))
         except ValueError as error:
             raise HeadwaterError(f"mask: {error}") from None
-        return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(rows), seed, self.name)
+        extra = {"least_likely": [least[row] for row in rows]} if least else {}
+        return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(rows), seed, self.name, extra)
 
     @torch.no_grad()
     def restore(
@@ -355,12 +360,20 @@ class Generator:
         return restore(y.to(self.device), operator, law, lifted, keys, context=asks, draws=draws, steps=steps)
 
     @torch.no_grad()
-    def score(self, items: Sequence[Any], *, seed: int = 0, wishes: Sequence[Any] | None = None, **knobs: Any) -> Likelihood:
-        """The log-likelihood of each item in nats."""
+    def score(
+        self,
+        items: Sequence[Any],
+        *,
+        seed: int = 0,
+        ids: Sequence[int] | None = None,
+        wishes: Sequence[Any] | None = None,
+        **knobs: Any,
+    ) -> Likelihood:
+        """The log-likelihood of each item in nats; what is drawn for it is drawn by ``ids`` as in :meth:`sample`."""
         self.need("score")
         x = self.encode(items)
         asked = self._asked(len(x), wishes, knobs)
-        noise = Noise(seed).fold("score")
+        noise, named = Noise(seed).fold("score"), self._named(len(x), ids)
         buckets = self.model.family.buckets(x)
         value = torch.zeros(len(x), dtype=torch.float64)
         stderr: Tensor | None = None
@@ -371,7 +384,8 @@ class Generator:
                 rows = index[at : at + self.tile]
                 padded = torch.cat([rows, rows[-1:].expand(self.tile - len(rows))])
                 context = self.model.conditioner(self.model.conditions([asked[r] for r in padded.tolist()]))
-                found = self.model.family.score(x[padded].to(self.device), noise.rows(padded), context)
+                keys = noise.rows(padded if named is None else named[padded])
+                found = self.model.family.score(x[padded].to(self.device), keys, context)
                 value[rows], kind = found.value[: len(rows)].double().cpu(), found.kind
                 if found.stderr is not None:
                     stderr = torch.zeros(len(x), dtype=torch.float64) if stderr is None else stderr
@@ -506,6 +520,12 @@ class Generator:
             raise HeadwaterError(f"constraints: expected {n}, one for each item; got {len(constraints)}")
         usual = self.codec.constraint()
         return constraints if constraints is not None else None if usual is None else [usual] * n
+
+    def _named(self, n: int, ids: Sequence[int] | None) -> Tensor | None:
+        """What each of ``n`` items is drawn by, where that is not its row's number."""
+        if ids is not None and len(ids) != n:
+            raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
+        return None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
 
     def _prefix(self, start: Any) -> Kept:
         space = self.model.space

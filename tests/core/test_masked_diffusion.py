@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import toys
 from torch import Tensor
 
-from headwater.constraints import Constraint, FiniteConstraint, laid_out
+from headwater.constraints import Constraint, FiniteConstraint, broken, laid_out
 from headwater.context import Context
 from headwater.errors import HeadwaterError
 from headwater.families.autoregressive import Autoregressive
@@ -302,6 +303,25 @@ def test_the_length_goes_with_what_is_kept() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_least_likely_of_the_tokens_made_is_told(temperature: float) -> None:
+    """As likely as each was when it was drawn, before temperature; of what is kept nothing is told."""
+    made, n = random_family(Tokens((3, 2), 6, streams=2)), 40
+    x, keys, steer = every_item(made.tokens)[-n:], Noise(0).rows(range(n)), Steer(temperature=temperature, steps=1)
+    mask = torch.zeros_like(x, dtype=torch.bool)
+    mask[:, :2] = True
+    told = made.filled(Kept(x, mask), keys, NOTHING, replace(steer, lengths=torch.full((n,), 6)))
+    logits = made.logits(x, mask, torch.full((n,), 6), NOTHING)
+    said = made._log_probs(logits, x, mask).gather(-1, told.x[..., None])[..., 0]
+    assert told.least is not None and torch.equal(told.x[mask], x[mask])
+    torch.testing.assert_close(told.least, said[:, 2:].flatten(1).amin(dim=1), atol=1e-4, rtol=1e-4)
+    whole = made.filled(Kept(x, mask | True), keys, NOTHING, steer)
+    assert whole.least is not None and torch.equal(whole.x, x) and not whole.least.any()
+    alone = made.drawn(keys, NOTHING, Steer())
+    assert alone.least is not None and torch.equal(alone.least < 0, item_lengths(alone.x) > 0)
+
+
+@torch.no_grad()
 def test_varying_keeps_a_share_and_leaves_the_truth_as_it_is() -> None:
     truth, n = HiddenMarkov(length=4), 6000
     made, x, keys = Exact(truth), truth.sample(Noise(1), n), Noise(2).rows(range(n))
@@ -459,8 +479,35 @@ def test_completions_are_the_product_given_acceptance(anew: bool) -> None:
         log = factors.expand(len(mine), -1, -1, -1).gather(-1, mine[..., None])[..., 0][:, :length].sum(dim=(1, 2))
         n, keys = 6000, Noise(4).fold(length).rows(range(6000))
         lengths = torch.full((n,), length)
-        drawn = Completions(rule, torch.device("cpu")).draw(factors.expand(n, -1, -1, -1), lengths, keys.uniform(4, 2), 1.0)
+        drawn = Completions([rule] * n, torch.device("cpu")).draw(factors.expand(n, -1, -1, -1), lengths, keys.uniform(4, 2), 1.0)
         chi_squared(drawn, mine, log.softmax(0))
+
+
+@torch.no_grad()
+def test_rows_of_different_rules_are_drawn_as_if_alone() -> None:
+    """Where their tables are as large: who counts 1s and who counts 2s, among fifty other words."""
+    rng, device, n = np.random.default_rng(0), torch.device("cpu"), 30
+    rules = []
+    for word in (1, 2, 7):
+        table = np.repeat(np.arange(3)[:, None], 50, axis=1)
+        table[:, word] = (1, 2, -1)
+        rules.append(FiniteConstraint([table], [False, False, True]))  # twice
+    assert [rule.extent for rule in rules] == [(3, 3)] * 3  # the word, what is forbidden, and all others
+    each = [rules[i] for i in rng.integers(0, 3, n)]
+    factors, lengths = Noise(5).normal(n, 9, 1, 50)[0].mul(3).log_softmax(-1), torch.from_numpy(rng.integers(2, 10, n))
+    uniforms, many = Noise(6).uniform(n, 9, 1)[0], Completions(each, device)
+    drawn = many.draw(factors, lengths, uniforms, 1.0)
+    possible = many.lengths(None, 9)
+    assert possible.tolist() == [[False, False] + [True] * 8] * n
+    few = torch.zeros(n, 9, 1, 50, dtype=torch.bool)
+    few[:, :3], few[:, 3:, :, 7] = True, True  # from the fourth cell on it is 7s
+    assert many.lengths(few, 9)[0].tolist() != many.lengths(few, 9)[-1].tolist() or each[0] is each[-1]
+    for i, rule in enumerate(each):
+        alone = Completions([rule], device)
+        one = slice(i, i + 1)
+        assert torch.equal(alone.draw(factors[one], lengths[one], uniforms[one], 1.0)[0], drawn[i])
+        assert torch.equal(alone.lengths(few[one], 9)[0], many.lengths(few, 9)[i])
+        assert broken(rule, drawn[i].numpy()) is None and int((drawn[i] == (1, 2, 7)[rules.index(rule)]).sum()) == 2
 
 
 LAW = torch.tensor([0.5, 0.3, 0.2])

@@ -69,7 +69,7 @@ def test_every_verb_presses_as_hard_as_the_recipe_says(family: str, monkeypatch:
     """Where something is asked for; else there is nothing to press, at twice the work."""
     made = toys.generator(toys.Words(), toys.recipe("words", FAMILIES[family][0], family=family, guidance=2.5))
     seen: list[Steer] = []
-    for verb in ("infill", "vary"):
+    for verb in ("filled", "vary"):
         kind = type(made.model.family)
         plain = getattr(kind, verb)
         monkeypatch.setattr(kind, verb, lambda self, *told, plain=plain: (seen.append(told[-1]), plain(self, *told))[1])
@@ -91,3 +91,21 @@ def test_every_verb_presses_as_hard_as_the_recipe_says(family: str, monkeypatch:
     assert [steer.guidance for steer in seen] == [2.5]
     with pytest.raises(HeadwaterError, match=r"^--guidance: expected a number from 0 to 50; got -1"):
         made.infill(["abc"], mask, guidance=-1)
+
+
+def test_rows_are_filled_and_scored_by_what_they_are() -> None:
+    """Wherever they stand among others, where they are named."""
+    made = small("masked_diffusion")
+    words, ids = ["abcabc", "abc", "cabbac", "bacbac"], [7, 2**62 + 1, 9, 10]
+    mask = np.zeros((4, 6, 1), dtype=bool)
+    mask[:, 1] = True
+    filled = made.infill(words, mask, seed=5, ids=ids)
+    least, score = filled.extra["least_likely"], made.score(words, seed=5, ids=ids)
+    assert all(word[1] == was[1] for word, was in zip(filled, words, strict=True))
+    back = made.infill([*words[:1] * 36, *words[::-1]], np.repeat(mask[:1], 40, 0), seed=5, ids=[*range(36), *ids[::-1]])
+    assert list(back)[36:] == list(filled)[::-1] and back.extra["least_likely"][36:] == least[::-1]
+    assert made.score(words[::-1], seed=5, ids=ids[::-1]).value.tolist() == score.value.tolist()[::-1]
+    assert made.score(words[::-1], seed=5).value.tolist() != score.value.tolist()[::-1]
+    for verb in (lambda: made.infill(words, mask, ids=[1]), lambda: made.score(words, ids=[1])):
+        with pytest.raises(HeadwaterError, match=r"^ids: expected 4, one for each item; got 1$"):
+            verb()

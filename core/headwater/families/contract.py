@@ -153,8 +153,8 @@ class Maker(Protocol):
 
 class Told(NamedTuple):
     """Items, and of each (rows,), in nats: the value that the family's ``score`` has for it, where it was asked for or is known on
-    the way; the log-probability of its least likely token before temperature and constraints, where items are made token after
-    token."""
+    the way; the log-probability of its least likely token when it was drawn, before temperature and constraints, where items are
+    made token after token."""
 
     x: Tensor
     score: Tensor | None = None
@@ -240,6 +240,10 @@ class Family(ABC):
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Rows that agree with ``kept`` where it is kept."""
         raise NotImplementedError
+
+    def filled(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Told:
+        """What :meth:`infill` makes of the same noise, and what is known of the tokens that it made."""
+        return Told(self.infill(kept, noise, context, steer))
 
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Neighbours of the rows of ``x``; ``strength`` from 0 (the item itself) to 1 (a new sample)."""

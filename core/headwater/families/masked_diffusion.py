@@ -14,7 +14,7 @@ from headwater.constraints import FiniteConstraint, laid_out
 from headwater.context import Context
 from headwater.families.autoregressive import draw
 from headwater.families.completions import Completions
-from headwater.families.contract import BidirectionalNet, Family, Kept, Likelihood, Maker, Steer, Verb
+from headwater.families.contract import BidirectionalNet, Family, Kept, Likelihood, Maker, Steer, Told, Verb
 from headwater.noise import Noise
 from headwater.spaces import Space, Tokens
 
@@ -263,14 +263,19 @@ class MaskedDiffusion(Family):
 
     # --- sampling -------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def sample(self, noise: Noise, context: Context, steer: Steer) -> Tensor:
-        blank = torch.zeros(len(noise), *self.tokens.shape, dtype=torch.long, device=self.head.weight.device)
-        return self.infill(Kept(blank, blank.bool()), noise, context, steer)
+        return self.drawn(noise, context, steer).x
 
-    @torch.no_grad()
+    def drawn(self, noise: Noise, context: Context, steer: Steer) -> Told:
+        blank = torch.zeros(len(noise), *self.tokens.shape, dtype=torch.long, device=self.head.weight.device)
+        return self.filled(Kept(blank, blank.bool()), noise, context, steer)
+
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Raises ``ValueError`` for kept cells that no item, or no item that the constraint accepts, has."""
+        return self.filled(kept, noise, context, steer).x
+
+    @torch.no_grad()
+    def filled(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Told:
         steer = self._laid_out(steer)
         possible = self._possible_lengths(kept, self._rules(steer, kept.values.device), steer.lengths)
         logits = self.lengths(len(noise), context)
@@ -292,7 +297,7 @@ class MaskedDiffusion(Family):
             possible = self._possible_lengths(Kept(x, shown & inside), self._rules(steer, x.device))
             if not bool(possible.gather(1, lengths[:, None]).all()):
                 raise ValueError("no item of the same length that the constraint accepts has the shown cells")
-        return self._fill(x, shown, lengths, noise, context, steer)
+        return self._fill(x, shown, lengths, noise, context, steer).x
 
     def _laid_out(self, steer: Steer) -> Steer:
         """The same with every constraint as tables."""
@@ -303,12 +308,15 @@ class MaskedDiffusion(Family):
         return replace(steer, constraints=[tables.get(id(c)) for c in steer.constraints])
 
     def _rules(self, steer: Steer, device: torch.device) -> list[tuple[Tensor, Completions]]:
-        """Each constraint with the rows it binds."""
-        bound: dict[int, tuple[FiniteConstraint, list[int]]] = {}
+        """Constraints of one extent at a time, with the rows that they bind."""
+        bound: dict[tuple[int, ...], list[tuple[int, FiniteConstraint]]] = {}
         for row, constraint in enumerate(steer.constraints or ()):
             if isinstance(constraint, FiniteConstraint):
-                bound.setdefault(id(constraint), (constraint, []))[1].append(row)
-        return [(torch.tensor(rows, device=device), Completions(rule, device)) for rule, rows in bound.values()]
+                bound.setdefault(constraint.extent, []).append((row, constraint))
+        return [
+            (torch.tensor([row for row, _ in some], device=device), Completions([rule for _, rule in some], device))
+            for some in bound.values()
+        ]
 
     def _possible_lengths(self, kept: Kept, rules: list[tuple[Tensor, Completions]], told: Tensor | None = None) -> Tensor:
         """(rows, length + 1): beyond the last kept token, up to the first kept end, for which a constraint can be met, as told."""
@@ -322,37 +330,43 @@ class MaskedDiffusion(Family):
             out &= lengths == told[:, None].to(lengths.device)
         for rows, completions in rules:
             values, mask = kept.values[rows, ..., None], kept.mask[rows, ..., None]
-            any_kept = bool(mask.any())  # where nothing is kept, all rows are alike
-            some = slice(None) if any_kept else slice(1)
             vocabulary = torch.arange(max(self.tokens.vocabs), device=values.device)
-            out[rows] &= completions.lengths(~mask[some] | (values[some] == vocabulary))
+            possible = ~mask | (values == vocabulary) if bool(mask.any()) else None
+            out[rows] &= completions.lengths(possible, self.tokens.length)
         if not bool(out.any(dim=1).all()):
             raise ValueError("no item" + (" that the constraint accepts" if rules else "") + " has the kept cells")
         return out
 
-    def _fill(self, x: Tensor, shown: Tensor, lengths: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
+    def _fill(self, x: Tensor, shown: Tensor, lengths: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
         """The first ``lengths`` positions of each row with their hidden cells drawn, zeros behind."""
-        out, constraints = torch.zeros_like(x), steer.constraints
+        out, least, constraints = torch.zeros_like(x), torch.zeros(len(x), device=x.device), steer.constraints
         for bucket, rows in groups(_bucket(lengths, self.tokens.length), self.tokens.length):
             index = torch.tensor(rows, device=x.device)
             chosen = None if constraints is None else [constraints[r] for r in rows]
             part = replace(steer, steps=steer.steps or self.steps, constraints=chosen)
             keys, known = noise[index.to(noise.key.device)], shown[index, :bucket]
-            out[index, :bucket] = self._unhide(x[index, :bucket], known, lengths[index], keys, context[index], part)
-        return out
+            out[index, :bucket], least[index] = self._unhide(x[index, :bucket], known, lengths[index], keys, context[index], part)
+        return Told(out, least=least)
 
-    def _unhide(self, x: Tensor, shown: Tensor, lengths: Tensor, noise: Noise, context: Context, steer: Steer) -> Tensor:
+    def _unhide(
+        self, x: Tensor, shown: Tensor, lengths: Tensor, noise: Noise, context: Context, steer: Steer
+    ) -> tuple[Tensor, Tensor]:
+        """The tokens, and the log-probability of the least likely of those drawn, (rows,)."""
         inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
         x, shown = torch.where(shown & inside, x, 0), shown | ~inside
-        hidden = ~shown
+        hidden, least = ~shown, torch.zeros(len(x), device=x.device)
         many = hidden.sum(dim=(1, 2), keepdim=True)
         steps = many if steer.steps is None else many.clamp(max=steer.steps)
         ranks = _ranks(noise.fold("order").uniform(*x.shape[1:]).to(x.device), hidden)
         turns = torch.where(hidden, ranks * steps // many.clamp(min=1), -1)
         rules = self._rules(steer, x.device)
         for k in range(int(steps.max())):
-            x, shown = self.step(k, x, shown, turns, lengths, noise.fold("step", k), context, steer, rules)
-        return x
+            before, keys = shown, noise.fold("step", k)
+            x, shown, log_probs = self.step(k, x, shown, turns, lengths, keys, context, steer, rules)
+            row, at, stream = (new := shown & ~before).nonzero(as_tuple=True)
+            said = (log_probs[new] * max(steer.temperature, 1e-6)).log_softmax(dim=-1).gather(1, x[row, at, stream][:, None])[:, 0]
+            least = least.scatter_reduce(0, row, said, "amin")
+        return x, least
 
     def step(
         self,
@@ -365,8 +379,9 @@ class MaskedDiffusion(Family):
         context: Context,
         steer: Steer,
         rules: list[tuple[Tensor, Completions]],
-    ) -> tuple[Tensor, Tensor]:
-        """Step ``k`` of unhiding: in random order the cells whose turn it is, in confident order as many of the likeliest."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Step ``k`` of unhiding: in random order the cells whose turn it is, in confident order as many of the likeliest. The
+        tokens, which are shown now, and the log-probabilities that the network drew from, before constraints."""
         log_probs = self._predict(x, shown, lengths, context, steer)
         uniforms = noise.uniform(*x.shape[1:]).to(x.device)
         tokens = draw(log_probs.flatten(0, 2), uniforms.flatten(), steer.top_p, None).reshape(x.shape)
@@ -384,7 +399,7 @@ class MaskedDiffusion(Family):
             now = ~shown & (_ranks(-confidence, ~shown) < now.sum(dim=(1, 2), keepdim=True))
         if self.tokens.streams > 1:
             tokens = self._sounding(tokens, log_probs, uniforms, shown, now & ~bound[..., None], steer.top_p)
-        return torch.where(now, tokens, x), shown | now
+        return torch.where(now, tokens, x), shown | now, log_probs
 
     def _sounding(self, tokens: Tensor, log_probs: Tensor, uniforms: Tensor, shown: Tensor, now: Tensor, top_p: float) -> Tensor:
         """Cells of one position drawn in one step must not all be 0: the last of them is drawn after the others."""

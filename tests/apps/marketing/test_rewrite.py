@@ -17,9 +17,10 @@ from headwater.errors import HeadwaterError
 from headwater.noise import Noise
 from headwater_marketing import Marketing
 from headwater_marketing.asks import SPOKEN, Copy
+from headwater_marketing.drafts import Judge
 from headwater_marketing.frozen import frozen
 from headwater_marketing.gaps import Gaps
-from headwater_marketing.pipelines.rewrite import Judge, Rewrite, RewriteOptions, Row
+from headwater_marketing.pipelines.rewrite import Rewrite, RewriteOptions, Row
 from headwater_marketing.validator import weighty
 
 TEXTS = [
@@ -108,7 +109,9 @@ def test_a_row_alone_says_what_it_says_among_others(model, tmp_path, monkeypatch
 def test_a_judge_knows_what_may_not_come_in(model):
     text = "Come and see {product}, a new look for your home."
     held = frozen(text)
-    judge = Judge(Row(text, held, held.ask("sms", "text", None, None)), model.codec, RewriteOptions(longest=60, amount=0.1))
+    judge = Judge(
+        Row(text, held, held.ask("sms", "text", None, None)), model.codec, RewriteOptions(longest=60, amount=0.1), Noise(0)
+    )
     assert [piece for piece, free in zip(judge.pieces, judge.free, strict=True) if not free] == [" {product}", ",", " new", "."]
     assert judge.passes("Come and see {product}, a new look at home.")
     for wrong in (
@@ -131,9 +134,9 @@ def test_gaps_take_words_and_nothing_else(model):
     codec, rng = model.codec, np.random.default_rng(0)
     text = "{product} is here! Come and have a look, it is for your home."
     held = frozen(text)
-    judge = Judge(Row(text, held, held.ask("sms", "text", None, None)), codec, RewriteOptions())
+    judge = Judge(Row(text, held, held.ask("sms", "text", None, None)), codec, RewriteOptions(), Noise(0))
     for k in range(30):
-        rule = judge.hide(Noise(k), 0.7)
+        rule = judge.gapped(judge.hide(Noise(k), 0.7).runs)
         state, tokens = rule.start(), list[int]()
         while (mask := rule.allowed(state, 40 - len(tokens))).any() and (token := int(rng.choice(np.flatnonzero(mask)))):
             tokens.append(token)
