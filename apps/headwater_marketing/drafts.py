@@ -33,7 +33,7 @@ _ANY = " the"
 _PART = 4  # of the share of words asked for, a quarter at least is new
 #: A text whose log-likelihood a token is below this, in nats, is none of the kind that the model knows.
 FAMILIAR = -4.5
-_TWICE = re.compile(r"\b(\w+) \1\b")
+_TWICE = re.compile(r"(?<![\w'’])([\w'’]+) \1(?![\w'’])")
 
 
 class Asked(NamedTuple):
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 class Draft(NamedTuple):
     text: str
-    nats: float  # its log-likelihood a token
+    nats: float  # its log-likelihood a token; where gaps were filled, that of the tokens there
 
 
 def know(model: Generator, judges: Sequence[Judge], seed: int) -> None:
@@ -59,8 +59,10 @@ def know(model: Generator, judges: Sequence[Judge], seed: int) -> None:
         for judge, (told, least) in zip(readable, _written(model, whole, seed, 1.0), strict=True):
             judge.nats, judge.lowest = told.nats, least
     else:
-        for judge, nats in zip(readable, _scored(model, [(judge, judge.was) for judge in readable], seed), strict=True):
-            judge.nats = nats
+        items, ids = [Copy(judge.was) for judge in readable], [judge.key.fold("score").number() for judge in readable]
+        found = model.score(items, seed=seed, ids=ids, wishes=[judge.row.wish for judge in readable])
+        for judge, item, value in zip(readable, items, found.value.tolist(), strict=True):
+            judge.nats = value / _size(model, item)
     for judge in readable:
         if judge.nats < FAMILIAR:
             judge.why_not = f"it is unlike the copy that the model knows ({-judge.nats:.1f} nats a word; {-FAMILIAR:g} at most)"
@@ -75,10 +77,10 @@ def drafts(model: Generator, asked: Sequence[Asked], seed: int, boldness: float)
             draft if least >= min(LEAST, judge.lowest) and judge.passes(draft.text) else None
             for (judge, *_), (draft, least) in zip(asked, made, strict=True)
         ]
-    texts = _filled(model, asked, seed, boldness)
-    good = [i for i, text in enumerate(texts) if text is not None and asked[i].judge.passes(text)]
-    nats = dict(zip(good, _scored(model, [(asked[i].judge, str(texts[i])) for i in good], seed), strict=True))
-    return [Draft(str(text), nats[i]) if i in nats else None for i, text in enumerate(texts)]
+    return [
+        draft if draft is not None and judge.passes(draft.text) else None
+        for (judge, *_), draft in zip(asked, _filled(model, asked, seed, boldness), strict=True)
+    ]
 
 
 def _written(model: Generator, asked: Sequence[Asked], seed: int, boldness: float) -> list[tuple[Draft, float]]:
@@ -96,7 +98,7 @@ def _written(model: Generator, asked: Sequence[Asked], seed: int, boldness: floa
     return [(Draft(item.text, score / _size(model, item)), least) for item, score, least in told]
 
 
-def _filled(model: Generator, asked: Sequence[Asked], seed: int, boldness: float) -> list[str | None]:
+def _filled(model: Generator, asked: Sequence[Asked], seed: int, boldness: float) -> list[Draft | None]:
     """By a model that fills gaps of told lengths, seeing what stands on both sides; None where a gap has what may not come there,
     or a word that the model finds far fetched."""
     blanked = [judge.blanked(runs, key) for judge, runs, key in asked]
@@ -112,20 +114,13 @@ def _filled(model: Generator, asked: Sequence[Asked], seed: int, boldness: float
         wishes=[judge.row.wish for judge, *_ in asked],
         temperature=boldness,
     )
+    told = zip(made.items, made.extra["log_likelihood"], made.extra["least_likely"], strict=True)
     return [
-        item.text if least >= LEAST and broken(judge.gapped(runs), model.codec.encode(item)) is None else None
-        for (judge, runs, _), item, least in zip(asked, made.items, made.extra["least_likely"], strict=True)
+        Draft(item.text, score / stay.count(False))
+        if least >= LEAST and broken(judge.gapped(runs), model.codec.encode(item)) is None
+        else None
+        for (judge, runs, _), (_, stay), (item, score, least) in zip(asked, blanked, told, strict=True)
     ]
-
-
-def _scored(model: Generator, texts: Sequence[tuple[Judge, str]], seed: int) -> list[float]:
-    """The log-likelihood a token of each; all of a row with the same noise, so that they compare."""
-    if not texts:
-        return []
-    items = [Copy(text) for _, text in texts]
-    ids = [judge.key.fold("score").number() for judge, _ in texts]
-    found = model.score(items, seed=seed, ids=ids, wishes=[judge.row.wish for judge, _ in texts])
-    return [float(value) / _size(model, item) for value, item in zip(found.value, items, strict=True)]
 
 
 def _size(model: Generator, copy: Copy) -> int:

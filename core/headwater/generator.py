@@ -284,9 +284,9 @@ class Generator:
     ) -> Samples:
         """Items that keep the cells of ``items`` where ``mask`` (items, *shape) is True, the rest made anew: rows ``first``
         and those that follow, or drawn by ``ids`` as in :meth:`sample`. ``lengths`` say how many positions each is to have before
-        its end (``Tokens`` only; kept cells leave it open); ``constraints`` are each item's own, in place of the codec's. There is
-        a column ``least_likely`` where the model tells it on the way: the log-probability of the least likely token made, in nats.
-        """
+        its end (``Tokens`` only; kept cells leave it open); ``constraints`` are each item's own, in place of the codec's. Where
+        the model tells them on the way there are columns ``log_likelihood`` and ``least_likely``, in nats: of all tokens made,
+        given what is kept and in the order in which they were made, and of the least likely of them."""
         self.need("infill")
         guidance = self._pressed(guidance, wishes, knobs)
         self._check_steer(guidance, temperature, 1.0, steps)
@@ -295,7 +295,7 @@ class Generator:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
         noise, bound, ends = Noise(seed).fold("infill"), self._bound(len(x), constraints), self._ends(len(x), lengths)
-        named, least = self._named(len(x), ids), dict[int, float]()
+        named, extra = self._named(len(x), ids), dict[str, dict[int, float]]()
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at, and bound by nothing
@@ -303,8 +303,9 @@ class Generator:
             ruled = bound and [bound[i] if 0 <= i < len(x) else None for i in (rows - first).tolist()]
             steer = Steer(guidance, temperature, steps=steps, constraints=ruled, lengths=None if ends is None else ends[here])
             told = self.model.family.filled(kept, noise.rows(rows if named is None else named[here]), context, steer)
-            if told.least is not None:
-                least.update(zip(rows.tolist(), told.least.tolist(), strict=True))
+            for name, value in (("log_likelihood", told.score), ("least_likely", told.least)):
+                if value is not None:
+                    extra.setdefault(name, {}).update(zip(rows.tolist(), value.tolist(), strict=True))
             return told.x
 
         rows = range(first, first + len(x))
@@ -312,8 +313,8 @@ class Generator:
             arrays = list(self.tiles(rows, asked, draw))
         except ValueError as error:
             raise HeadwaterError(f"mask: {error}") from None
-        extra = {"least_likely": [least[row] for row in rows]} if least else {}
-        return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(rows), seed, self.name, extra)
+        columns = {name: [values[row] for row in rows] for name, values in extra.items()}
+        return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(rows), seed, self.name, columns)
 
     @torch.no_grad()
     def restore(

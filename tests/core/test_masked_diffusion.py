@@ -314,11 +314,13 @@ def test_the_least_likely_of_the_tokens_made_is_told(temperature: float) -> None
     logits = made.logits(x, mask, torch.full((n,), 6), NOTHING)
     said = made._log_probs(logits, x, mask).gather(-1, told.x[..., None])[..., 0]
     assert told.least is not None and torch.equal(told.x[mask], x[mask])
+    assert told.score is not None
     torch.testing.assert_close(told.least, said[:, 2:].flatten(1).amin(dim=1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(told.score, said[:, 2:].flatten(1).sum(dim=1), atol=1e-4, rtol=1e-4)
     whole = made.filled(Kept(x, mask | True), keys, NOTHING, steer)
     assert whole.least is not None and torch.equal(whole.x, x) and not whole.least.any()
     alone = made.drawn(keys, NOTHING, Steer())
-    assert alone.least is not None and torch.equal(alone.least < 0, item_lengths(alone.x) > 0)
+    assert alone.score is None and alone.least is not None and torch.equal(alone.least < 0, item_lengths(alone.x) > 0)
 
 
 @torch.no_grad()

@@ -242,7 +242,8 @@ class Family(ABC):
         raise NotImplementedError
 
     def filled(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Told:
-        """What :meth:`infill` makes of the same noise, and what is known of the tokens that it made."""
+        """What :meth:`infill` makes of the same noise, and what is known of the tokens that it made: their score is their
+        log-probability given what is kept, in the order in which they were made."""
         return Told(self.infill(kept, noise, context, steer))
 
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:

@@ -268,7 +268,7 @@ class MaskedDiffusion(Family):
 
     def drawn(self, noise: Noise, context: Context, steer: Steer) -> Told:
         blank = torch.zeros(len(noise), *self.tokens.shape, dtype=torch.long, device=self.head.weight.device)
-        return self.filled(Kept(blank, blank.bool()), noise, context, steer)
+        return self.filled(Kept(blank, blank.bool()), noise, context, steer)._replace(score=None)  # score() has another value
 
     def infill(self, kept: Kept, noise: Noise, context: Context, steer: Steer) -> Tensor:
         """Raises ``ValueError`` for kept cells that no item, or no item that the constraint accepts, has."""
@@ -339,22 +339,23 @@ class MaskedDiffusion(Family):
 
     def _fill(self, x: Tensor, shown: Tensor, lengths: Tensor, noise: Noise, context: Context, steer: Steer) -> Told:
         """The first ``lengths`` positions of each row with their hidden cells drawn, zeros behind."""
-        out, least, constraints = torch.zeros_like(x), torch.zeros(len(x), device=x.device), steer.constraints
+        (score, least), out, constraints = torch.zeros(2, len(x), device=x.device), torch.zeros_like(x), steer.constraints
         for bucket, rows in groups(_bucket(lengths, self.tokens.length), self.tokens.length):
             index = torch.tensor(rows, device=x.device)
             chosen = None if constraints is None else [constraints[r] for r in rows]
             part = replace(steer, steps=steer.steps or self.steps, constraints=chosen)
             keys, known = noise[index.to(noise.key.device)], shown[index, :bucket]
-            out[index, :bucket], least[index] = self._unhide(x[index, :bucket], known, lengths[index], keys, context[index], part)
-        return Told(out, least=least)
+            told = self._unhide(x[index, :bucket], known, lengths[index], keys, context[index], part)
+            out[index, :bucket], score[index], least[index] = told
+        return Told(out, score, least)
 
     def _unhide(
         self, x: Tensor, shown: Tensor, lengths: Tensor, noise: Noise, context: Context, steer: Steer
-    ) -> tuple[Tensor, Tensor]:
-        """The tokens, and the log-probability of the least likely of those drawn, (rows,)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The tokens, and the log-probability of those drawn, of all together and of the least likely, (rows,)."""
         inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
         x, shown = torch.where(shown & inside, x, 0), shown | ~inside
-        hidden, least = ~shown, torch.zeros(len(x), device=x.device)
+        hidden, (score, least) = ~shown, torch.zeros(2, len(x), device=x.device)
         many = hidden.sum(dim=(1, 2), keepdim=True)
         steps = many if steer.steps is None else many.clamp(max=steer.steps)
         ranks = _ranks(noise.fold("order").uniform(*x.shape[1:]).to(x.device), hidden)
@@ -365,8 +366,8 @@ class MaskedDiffusion(Family):
             x, shown, log_probs = self.step(k, x, shown, turns, lengths, keys, context, steer, rules)
             row, at, stream = (new := shown & ~before).nonzero(as_tuple=True)
             said = (log_probs[new] * max(steer.temperature, 1e-6)).log_softmax(dim=-1).gather(1, x[row, at, stream][:, None])[:, 0]
-            least = least.scatter_reduce(0, row, said, "amin")
-        return x, least
+            score, least = score.scatter_add(0, row, said), least.scatter_reduce(0, row, said, "amin")
+        return x, score, least
 
     def step(
         self,

@@ -20,6 +20,7 @@ from headwater_marketing.asks import SPOKEN, Copy
 from headwater_marketing.drafts import Judge
 from headwater_marketing.frozen import frozen
 from headwater_marketing.gaps import Gaps
+from headwater_marketing.pipelines import rewrite
 from headwater_marketing.pipelines.rewrite import Rewrite, RewriteOptions, Row
 from headwater_marketing.validator import weighty
 
@@ -41,6 +42,11 @@ KIND = [
 @pytest.fixture(scope="module")
 def model():
     return hw.load("marketing/autoregressive")
+
+
+@pytest.fixture(scope="module", params=["autoregressive", "masked_diffusion"])
+def either(request):
+    return hw.load(f"marketing/{request.param}")
 
 
 def lines(texts, name="lines.txt"):
@@ -86,9 +92,9 @@ def test_facts_are_found_and_come_back_letter_by_letter(text, told):
     assert held.text == told and held.filled(held.text) == re.sub(r"\[\[(?:product:)?(.+?)\]\]", r"\1", text)
 
 
-def test_rows_in_any_company_say_the_same_and_facts_stay(model, tmp_path, monkeypatch):
+def test_other_words_are_found_and_facts_stay(either, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    whole = run(model, lines(KIND), draws=2)
+    whole = run(either, lines(KIND), draws=2)
     assert all(len(set(made)) == 2 and all(made) for made in whole.values())  # other words each
     for source, made in whole.items():
         held = frozen(source)
@@ -97,13 +103,15 @@ def test_rows_in_any_company_say_the_same_and_facts_stay(model, tmp_path, monkey
             assert sorted(text[a:b].lower() for a, b in weighty(text)) == sorted(source[a:b].lower() for a, b in weighty(source))
 
 
-def test_a_row_alone_says_what_it_says_among_others(model, tmp_path, monkeypatch):
+def test_a_row_alone_says_what_it_says_among_others(either, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pipeline, options = Rewrite(), RewriteOptions()
-    rows = list(enumerate(pipeline.read(lines([*KIND, TEXTS[1]]), options)))
-    every = [made.text or made.problem() for made in pipeline.run(model, rows, Noise(0), options)]
-    assert every == [made.text or made.problem() for row in rows for made in pipeline.run(model, [row], Noise(0), options)]
-    assert every != [made.text or made.problem() for made in pipeline.run(model, rows, Noise(1), options)]
+    monkeypatch.setattr(rewrite, "ROUNDS", 1)
+    monkeypatch.setattr(either.model.family, "draws", 2, raising=False)  # of a bound: they cost most of the time
+    pipeline, options = Rewrite(), RewriteOptions(draws=1)
+    rows = list(enumerate(pipeline.read(lines([*KIND[1:], TEXTS[1]]), options)))
+    every = [made.text or made.problem() for made in pipeline.run(either, rows, Noise(0), options)]
+    assert every == [made.text or made.problem() for row in rows for made in pipeline.run(either, [row], Noise(0), options)]
+    assert every != [made.text or made.problem() for made in pipeline.run(either, rows, Noise(1), options)]
 
 
 def test_a_judge_knows_what_may_not_come_in(model):
@@ -122,6 +130,7 @@ def test_a_judge_knows_what_may_not_come_in(model):
         "Come and see, a new look for your home.",
         "Come and see {product}, {product}, a new look for your home.",
         "Come and and see {product}, a new look for your home.",
+        "Come and see {product}, a new look it's it's at home.",
         "Come and see {product}, a new look for you and your home and for us.",  # too long
         "come and see {product}, a new look for your home.",
         "Come and see {product}, a new Look for your home.",

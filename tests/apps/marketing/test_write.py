@@ -222,7 +222,8 @@ def untrained(family):
 
 @pytest.mark.parametrize("family", ["vae", "masked_diffusion"])
 def test_other_families_go_through_the_same_door(family, source, monkeypatch):
-    """A decoder writes under the constraint; masked diffusion is judged, and an untrained one leaves all to the templates."""
+    """A decoder writes under the constraint; masked diffusion under a table of its facts, so untrained ones leave all words that
+    are no copy to the templates."""
     monkeypatch.setattr(writing, "ATTEMPTS", 1)
     monkeypatch.setattr(writing, "STEPS", 2)
     monkeypatch.setattr(writing, "LEAST", -math.inf)  # nor is a single word too unlikely
