@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 4  # draws of a line before the template's stays
 ROUNDS = 6  # whole messages before a variant is given up as too like another
 CALL = 4  # tiles that the model is asked for at once: what their rules and tensors took is given back before the next
-STEPS = 32  # in which masked diffusion unhides a text, several words in each
+STEPS = 128  # in which masked diffusion unhides a text: words of one step do not know of each other, so a step for each
 REASONS = 5  # of rejected drafts, told
 TEMPLATES = "templates"
 #: A text whose -log p under its model is above a + b x tokens is drawn again, in nats.
@@ -40,6 +40,10 @@ UNLIKELY = (5.0, 0.5)
 #: And one with a token below this, in nats: where the model goes its own way hardly any is, and most of those that a constraint
 #: forces upon it are.
 LEAST = -8.0
+#: The same where words are made in any order: the surest go first, so the least likely is likelier.
+LEAST_OF_ANY_ORDER = -2.5
+#: What is left of a text made in any order where its length does not suit it: a word or stop twice, a sentence without its head.
+SLIP = re.compile(r"(?<![\w'’])([\w'’]+) \1(?![\w'’])|([,.;:])\2|[.!?] [a-z]")
 
 
 @dataclass(frozen=True)
@@ -165,11 +169,15 @@ class Author:
         """Why each text is better drawn again, if it is: the model itself finds it unlikely. So it is where facts that it had
         forgotten were forced in at the end, or a text was ended where the model would have gone on."""
         found: list[str | None] = []
+        any_order = self.model.model.family.finite
         for (_, line), text in zip(lines, texts, strict=True):
             if line.score is not None and unlikely(line.score, size := self._size(text, line)):
                 found.append(f"unlikely: {-line.score:.0f} nats for {size} words")
+            elif any_order and (slip := SLIP.search(text)):
+                found.append(f"unlikely: {slip[0]!r}")
             else:
-                found.append(f"unlikely: a word of {-line.least:.0f} nats" if line.least < LEAST else None)
+                least = LEAST_OF_ANY_ORDER if any_order else LEAST
+                found.append(f"unlikely: a word of {-line.least:.1f} nats" if line.least < least else None)
         return found
 
     def score(self, drafts: Sequence[Draft]) -> None:

@@ -478,8 +478,8 @@ def no_number(good: Any, *asked: Any) -> Any:
 #: Faults of a family: the verb, what becomes of it, what the kit says.
 CORE_FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
     "neighbours outside the constraint": ("vary", unconstrained, "what vary gives breaks the codec's constraint"),
-    "fillings outside the constraint": ("infill", unconstrained, "what infill gives breaks the codec's constraint"),
-    "kept cells that change": ("infill", forgetful, "infill changes cells"),
+    "fillings outside the constraint": ("filled", unconstrained, "what infill gives breaks the codec's constraint"),
+    "kept cells that change": ("filled", forgetful, "infill changes cells"),
     "an item that varies by itself": ("vary", lambda good, self, x, s, *rest: good(self, x, 1.0, *rest), "vary at strength 0"),
     "no likelihood": ("score", no_number, "not finite"),
 }
