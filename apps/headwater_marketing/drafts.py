@@ -17,7 +17,7 @@ from headwater_marketing.asks import PLACEHOLDER, Copy
 from headwater_marketing.codecs import Words
 from headwater_marketing.gaps import STAY, Gaps
 from headwater_marketing.validator import weighty
-from headwater_marketing.writing import LEAST
+from headwater_marketing.writing import LEAST, TWICE
 
 if TYPE_CHECKING:
     from headwater.generator import Generator
@@ -33,7 +33,6 @@ _ANY = " the"
 _PART = 4  # of the share of words asked for, a quarter at least is new
 #: A text whose log-likelihood a token is below this, in nats, is none of the kind that the model knows.
 FAMILIAR = -4.5
-_TWICE = re.compile(r"(?<![\w'’])([\w'’]+) \1(?![\w'’])")
 
 
 class Asked(NamedTuple):
@@ -71,16 +70,14 @@ def know(model: Generator, judges: Sequence[Judge], seed: int) -> None:
 def drafts(model: Generator, asked: Sequence[Asked], seed: int, boldness: float) -> list[Draft | None]:
     """A draft for each that is asked for; None where it is not what its judge lets pass, or has a word that the model finds far
     fetched (where the text as it stands has none less likely)."""
+    made: list[Draft | None]
     if model.exact:
-        made = _written(model, asked, seed, boldness)
-        return [
-            draft if least >= min(LEAST, judge.lowest) and judge.passes(draft.text) else None
-            for (judge, *_), (draft, least) in zip(asked, made, strict=True)
-        ]
-    return [
-        draft if draft is not None and judge.passes(draft.text) else None
-        for (judge, *_), draft in zip(asked, _filled(model, asked, seed, boldness), strict=True)
-    ]
+        written = zip(asked, _written(model, asked, seed, boldness), strict=True)
+        made = [draft if least >= min(LEAST, judge.lowest) else None for (judge, *_), (draft, least) in written]
+    else:
+        made = _filled(model, asked, seed, boldness)
+    passed = zip(asked, made, strict=True)
+    return [draft if draft is not None and judge.passes(draft.text) else None for (judge, *_), draft in passed]
 
 
 def _written(model: Generator, asked: Sequence[Asked], seed: int, boldness: float) -> list[tuple[Draft, float]]:
@@ -176,7 +173,7 @@ class Judge:
             and PLACEHOLDER.findall(text) == PLACEHOLDER.findall(self.was)
             and _said(text) == _said(self.was)
             and _sentences(text) == _sentences(self.was)
-            and set(_TWICE.findall(text.lower())) <= set(_TWICE.findall(self.was.lower()))
+            and set(TWICE.findall(text.lower())) <= set(TWICE.findall(self.was.lower()))
             and len(self.held.filled(text)) <= self.longest
         )
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 4  # draws of a line before the template's stays
 ROUNDS = 6  # whole messages before a variant is given up as too like another
 CALL = 4  # tiles that the model is asked for at once: what their rules and tensors took is given back before the next
-STEPS = 128  # in which masked diffusion unhides a text: words of one step do not know of each other, so a step for each
 REASONS = 5  # of rejected drafts, told
 TEMPLATES = "templates"
 #: A text whose -log p under its model is above a + b x tokens is drawn again, in nats.
@@ -42,8 +41,10 @@ UNLIKELY = (5.0, 0.5)
 LEAST = -8.0
 #: The same where words are made in any order: the surest go first, so the least likely is likelier.
 LEAST_OF_ANY_ORDER = -2.5
+#: A word twice, written alike.
+TWICE = re.compile(r"(?<![\w'’])([\w'’]+) \1(?![\w'’])")
 #: What is left of a text made in any order where its length does not suit it: a word or stop twice, a sentence without its head.
-SLIP = re.compile(r"(?<![\w'’])([\w'’]+) \1(?![\w'’])|([,.;:])\2|[.!?] [a-z]")
+SLIP = re.compile(TWICE.pattern + r"|([,.;:])\2|[.!?] [a-z]")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,6 @@ class Author:
                 ids=[identity(draft, line, attempt) for draft, line in some],
                 wishes=[self._wish(line) for _, line in some],
                 constraints=[line.rule for _, line in some],
-                steps=STEPS if self.model.model.family.finite else None,
                 temperature=self.boldness,
                 likelihood=exact,
                 least_likely=True,

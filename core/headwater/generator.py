@@ -17,7 +17,7 @@ from headwater.constraints import broken
 from headwater.context import Context
 from headwater.domain import Array, Codec, Domain
 from headwater.errors import HeadwaterError, MissingVerb
-from headwater.families.contract import Kept, Likelihood, Steer, Verb
+from headwater.families.contract import Kept, Likelihood, Steer, Told, Verb
 from headwater.knobs import Given, fill
 from headwater.model import Model
 from headwater.noise import Noise
@@ -209,10 +209,7 @@ class Generator:
             keys = noise.rows(rows if named is None else named[here])
             if likelihood or least_likely:
                 told = self.model.family.sample_told(keys, context, steer, score=likelihood)
-                for name, value in (("log_likelihood", told.score if likelihood else None), ("least_likely", told.least)):
-                    if value is not None:
-                        extra.setdefault(name, {}).update(zip(rows.tolist(), value.tolist(), strict=True))
-                return told.x
+                return note(extra, rows, told if likelihood else told._replace(score=None))
             if kept is None:
                 return self.model.family.sample(keys, context, steer)
             every = Kept(*(t.expand(len(rows), *t.shape[1:]) for t in (kept.values, kept.mask)))
@@ -303,10 +300,7 @@ class Generator:
             ruled = bound and [bound[i] if 0 <= i < len(x) else None for i in (rows - first).tolist()]
             steer = Steer(guidance, temperature, steps=steps, constraints=ruled, lengths=None if ends is None else ends[here])
             told = self.model.family.filled(kept, noise.rows(rows if named is None else named[here]), context, steer)
-            for name, value in (("log_likelihood", told.score), ("least_likely", told.least)):
-                if value is not None:
-                    extra.setdefault(name, {}).update(zip(rows.tolist(), value.tolist(), strict=True))
-            return told.x
+            return note(extra, rows, told)
 
         rows = range(first, first + len(x))
         try:
@@ -573,6 +567,14 @@ class Generator:
                 made = draw(torch.tensor(places), context).cpu().numpy()
                 yield from (made[r - places.start] for r in inside)
                 progress(inside.stop - rows.start, len(rows))
+
+
+def note(columns: dict[str, dict[int, float]], rows: Tensor, told: Told) -> Tensor:
+    """Put what is known of some rows into columns, and give the rows themselves."""
+    for name, value in (("log_likelihood", told.score), ("least_likely", told.least)):
+        if value is not None:
+            columns.setdefault(name, {}).update(zip(rows.tolist(), value.tolist(), strict=True))
+    return told.x
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

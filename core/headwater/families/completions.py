@@ -32,26 +32,27 @@ class Completions:
         self.which = torch.tensor([places[id(rule)] for rule in rules], device=device)
         # The last state is where forbidden tokens lead, for ever.
         states = own[0].extent[0]
-        #: For each rule and stream, the state after a kind of token (states + 1, kinds), and each token's kind (vocab,).
+        #: The first row of each rule.
+        self.one = torch.tensor([next(i for i, rule in enumerate(rules) if rule is mine) for mine in own], device=device)
+        #: For each stream and row, the state after a kind of token (states + 1, kinds), and each token's kind (vocab,).
         self.moves, self.kinds = list[Tensor](), list[Tensor]()
         for s in range(len(own[0].item)):
             moves, kinds = (torch.stack([torch.from_numpy(rule.kinds[s][i]) for rule in own]).to(device) for i in range(2))
             sink = torch.full((len(own), 1, moves.shape[2]), states, device=device)
-            self.moves.append(torch.cat([torch.where(moves < 0, states, moves), sink], dim=1))
-            self.kinds.append(kinds)
+            self.moves.append(torch.cat([torch.where(moves < 0, states, moves), sink], dim=1)[self.which])
+            self.kinds.append(kinds[self.which])
         final = torch.zeros(len(own), states + 1, dtype=torch.bool)
         for i, rule in enumerate(own):
             final[i, : len(rule.final)] = torch.from_numpy(rule.final)
-        self.final = final.to(device)
-        self.first = torch.tensor([rule.first for rule in own], device=device)
+        self.final = final.to(device)[self.which]
+        self.first = torch.tensor([rule.first for rule in rules], device=device)
 
     def lengths(self, possible: Tensor | None, positions: int) -> Tensor:
         """Which lengths an accepted item may have whose cells are all ``possible`` (rows, positions, streams, vocab), bool, or are
         anything: (rows, positions + 1)."""
-        which = torch.arange(len(self.final), device=self.which.device) if possible is None else self.which
-        final, here = self.final[which], torch.zeros(len(which), self.final.shape[1], device=self.which.device)
-        here[torch.arange(len(which), device=here.device), self.first[which]] = 1
-        moves = [m[which] for m in self.moves]
+        some_rows = self.one if possible is None else slice(None)  # what may be anything is told once for each rule
+        final, moves = self.final[some_rows], [m[some_rows] for m in self.moves]
+        here = torch.zeros(final.shape, device=final.device).scatter_(1, self.first[some_rows][:, None], 1.0)
         some = (
             [] if possible is None else [self._masses(possible[:, :, s].float().log(), s) > -torch.inf for s in range(len(moves))]
         )
@@ -68,16 +69,16 @@ class Completions:
     def draw(self, log_probs: Tensor, lengths: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
         """Tokens (rows, positions, streams) from factors (rows, positions, streams, vocab) and one uniform a cell."""
         rows, positions, streams, _ = log_probs.shape
-        moves, kinds = ([part[self.which] for part in parts] for parts in (self.moves, self.kinds))
+        moves, kinds = self.moves, self.kinds
         factors = [self._masses(log_probs[:, :, s], s) for s in range(streams)]
         cells = [(t, s, t < lengths) for t in range(positions) for s in range(streams)]
-        masses = [torch.where(self.final[self.which], 0.0, -torch.inf)]
+        masses = [torch.where(self.final, 0.0, -torch.inf)]
         for t, s, inside in reversed(cells):
             after = masses[-1].gather(1, moves[s].flatten(1)).reshape(moves[s].shape)
             before = (factors[s][:, t, None] + after).logsumexp(dim=-1)
             masses.append(torch.where(inside[:, None], before, masses[-1]))
         masses.reverse()
-        state, tokens, each = self.first[self.which], [], torch.arange(rows, device=log_probs.device)
+        state, tokens, each = self.first, [], torch.arange(rows, device=log_probs.device)
         for (t, s, inside), after in zip(cells, masses[1:], strict=True):
             ways = moves[s][each, state]
             weight = after.gather(1, ways).gather(1, kinds[s])
@@ -88,7 +89,7 @@ class Completions:
 
     def _masses(self, log_probs: Tensor, stream: int) -> Tensor:
         """The log-mass of each kind: (rows, positions, vocab) to (rows, positions, kinds)."""
-        kinds = self.kinds[stream][self.which][:, None].expand(-1, log_probs.shape[1], -1)
+        kinds = self.kinds[stream][:, None].expand(-1, log_probs.shape[1], -1)
         log_probs = log_probs[..., : kinds.shape[2]]
         blank = log_probs.new_full((*log_probs.shape[:2], self.moves[stream].shape[2]), -torch.inf)
         most = blank.scatter_reduce(2, kinds, log_probs, "amax")

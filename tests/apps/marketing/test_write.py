@@ -212,10 +212,13 @@ def test_a_job_gives_what_the_command_gives(folder, source):
 
 
 def untrained(family):
-    more = {"networks": {"encoder": {"name": "recurrent", "options": {"width": 16}}}, "options": {"latent": 4}}
+    more = {
+        "vae": {"networks": {"encoder": {"name": "recurrent", "options": {"width": 16}}}, "options": {"latent": 4}},
+        "masked_diffusion": {"options": {"steps": 2}},
+    }
     recipe = Recipe(
         codec="copy", family=family, network=TINY, data="grammar", given=("plan",), tile=8, condition_width=8,
-        **(more if family == "vae" else {}),
+        **more[family],
     )  # fmt: skip
     return toys.generator(Marketing(), recipe)
 
@@ -225,7 +228,6 @@ def test_other_families_go_through_the_same_door(family, source, monkeypatch):
     """A decoder writes under the constraint; masked diffusion under a table of its facts, so untrained ones leave all words that
     are no copy to the templates."""
     monkeypatch.setattr(writing, "ATTEMPTS", 1)
-    monkeypatch.setattr(writing, "STEPS", 2)
     for bound in ("LEAST", "LEAST_OF_ANY_ORDER"):
         monkeypatch.setattr(writing, bound, -math.inf)  # nor is a single word too unlikely
     frame = Campaign("brief.toml", untrained(family)).write(people(PEOPLE[:2]), "products.csv")
