@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import os
@@ -188,7 +189,7 @@ def copy(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, An
     known = {item.text for item in data.grammar_items("train")}
     yield {**variety([item.text for item in held_out]), "texts": "held out", "of them in train %": 0.0}
     wishes = [asks.wish(item.ask, asks.describe(item).room) for item in held_out]
-    for temperature in (0.5, 0.8, 1.0):
+    for candidates, temperature in itertools.product(sorted({1, options.length_candidates}), (0.5, 0.8, 1.0)):
         began = time.process_time()
         made = model.sample(
             len(held_out),
@@ -196,11 +197,12 @@ def copy(model: Generator, options: argparse.Namespace) -> Iterator[dict[str, An
             wishes=wishes,
             temperature=temperature,
             steps=options.steps,
+            length_candidates=candidates,
         )
         right = [not facts_kept(Evaluation([item], [wish], [])) for item, wish in zip(made.items, wishes, strict=True)]
         texts = [item.text for item in made.items]
         yield {
-            "texts": f"{model.recipe.family} at temperature {temperature:g}",
+            "texts": f"{model.recipe.family} at temperature {temperature:g}" + f", likeliest of {candidates}" * (candidates > 1),
             **variety(texts),
             "SER %": 100 * facts_kept(Evaluation(made.items, wishes, [])),
             "all correct %": 100 * float(np.mean(right)),
@@ -433,6 +435,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows-of-memory", type=int, default=100_000, help="customers of the long table (100,000)")
     parser.add_argument("--temperature", type=float, default=0.01, help="of e2e, viggo and rnnlg (0.01: the likeliest words)")
     parser.add_argument("--steps", type=int, help="of masked diffusion")
+    parser.add_argument("--length-candidates", type=int, default=1, help="of masked diffusion, for copy: one draw, and so many (1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=PARTS, required=True, help="parts to run")
     parser.add_argument("--to", type=Path, help="write the results here instead of benchmarks/results/marketing.json")

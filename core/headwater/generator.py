@@ -136,13 +136,16 @@ class Generator:
                 told[i] = replace(told[i], **{name: getattr(self.domain.given(name, item, key), name) for name in open_})
         return told
 
-    def _check_steer(self, guidance: float, temperature: float, top_p: float, steps: int | None) -> None:
+    def _check_steer(
+        self, guidance: float, temperature: float, top_p: float, steps: int | None, length_candidates: int = 1
+    ) -> None:
         """Raises :class:`HeadwaterError` naming the flag that is out of range, or that this model has no use for."""
         for flag, value, good, want in (
             ("--guidance", guidance, 0 <= guidance <= 50, "a number from 0 to 50"),
             ("--temperature", temperature, 0 < temperature <= 10, "a number above 0, at most 10"),
             ("--top-p", top_p, 0 < top_p <= 1, "a number above 0, at most 1"),
             ("--steps", steps, steps is None or 1 <= steps <= 10000, "a whole number from 1 to 10000"),
+            ("--length-candidates", length_candidates, 1 <= length_candidates <= 100, "a whole number from 1 to 100"),
         ):
             if not good:
                 raise HeadwaterError(f"{flag}: expected {want}; got {value}")
@@ -152,6 +155,8 @@ class Generator:
             raise HeadwaterError(f"--guidance: {self.name} has nothing to press harder; leave it out")
         if top_p != 1.0 and not self.model.family.narrowed:
             raise HeadwaterError(f"--top-p: {self.name} draws no tokens one by one; leave it out")
+        if length_candidates != 1 and not self.model.family.length_first:
+            raise HeadwaterError(f"--length-candidates: {self.name} draws no length first; leave it out")
 
     # --- verbs ----------------------------------------------------------------------------------------------------
 
@@ -165,6 +170,7 @@ class Generator:
         temperature: float = 1.0,
         top_p: float = 1.0,
         steps: int | None = None,
+        length_candidates: int = 1,
         start: Any | None = None,
         first: int = 0,
         ids: Sequence[int] | None = None,
@@ -181,7 +187,8 @@ class Generator:
         ``start`` is the beginning of every item in the domain's notation (``Tokens`` only); ``batch_size`` the rows in flight.
         With ``ids`` (below 2^63) item i is drawn by ``ids[i]`` instead of its row's number: by what it is, wherever it stands among
         others. ``constraints`` are each item's own, in place of the codec's; ``lengths`` say how many positions each is to have
-        before its end (``Tokens`` only). With ``likelihood`` there is a further column,
+        before its end (``Tokens`` only). With ``length_candidates`` each is drawn so many times, each time at a length of its own,
+        and the likeliest stays (models that draw lengths first). With ``likelihood`` there is a further column,
         ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way. With that or
         ``least_likely`` there is a column of that name where items are made token after token: the log-probability of the least
         likely of each, in nats.
@@ -192,7 +199,7 @@ class Generator:
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
         guidance = self._pressed(guidance, wishes, knobs)
-        self._check_steer(guidance, temperature, top_p, steps)
+        self._check_steer(guidance, temperature, top_p, steps, length_candidates)
         asked = self._asked(n, wishes, knobs)
         if start is not None:
             self.need("infill")
@@ -205,7 +212,8 @@ class Generator:
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at, and bound by nothing
             ruled = bound and [bound[i] if 0 <= i < n else None for i in (rows - first).tolist()]
-            steer = Steer(guidance, temperature, top_p, steps, ruled, None if ends is None else ends[here])
+            long = None if ends is None else ends[here]
+            steer = Steer(guidance, temperature, top_p, steps, ruled, long, length_candidates)
             keys = noise.rows(rows if named is None else named[here])
             if likelihood or least_likely:
                 told = self.model.family.sample_told(keys, context, steer, score=likelihood)

@@ -25,8 +25,8 @@ else:
 
 #: Words with a meaning on every command line and in every job file; no knob, option, pipeline or domain may take one.
 RESERVED_OPTIONS = frozenset(
-    "seed steps temperature top_p guidance batch_size tile n out model json device rows data start quiet help size".split()
-    + "workers example first wishes progress strength mask items input_source items_file".split()
+    "seed steps temperature top_p length_candidates guidance batch_size tile n out model json device rows data start".split()
+    + "quiet help size workers example first wishes progress strength mask items input_source items_file".split()
 )
 RESERVED_NAMES = frozenset(
     "list train evaluate batch check new card data demo sample infill vary restore score optimise serve hub".split()

@@ -133,10 +133,10 @@ def test_a_domain_shows_its_knobs_and_only_the_settings_it_has(
 ) -> None:
     out, _ = hw(capsys, "words sample --help")
     assert "--length 1..8" in out and "--initial a|b|c|d|e" in out and "--doubled / --no-doubled" in out
-    assert "--top-p" in out and "--steps" in out and "--start" in out
+    assert "--top-p" in out and "--steps" in out and "--start" in out and "--length-candidates" in out
     monkeypatch.setattr(words.Words, "codecs", {"counts": words.Counts()})
     out, _ = hw(capsys, "words sample --help")
-    assert "--top-p" not in out and "--start" not in out and "--steps" in out
+    assert "--top-p" not in out and "--length-candidates" not in out and "--start" not in out and "--steps" in out
     out, _ = hw(capsys, "words echo --help")
     assert "A text file." in out and "--times 1..9" in out and "Default: 2." in out
 

@@ -454,6 +454,8 @@ def test_temperature_and_top_p_sharpen() -> None:
         ({"top_p": 1.1}, "--top-p"),
         ({"steps": 0}, "--steps"),
         ({"steps": 5}, "--steps: words/autoregressive does not work in steps"),
+        ({"length_candidates": 0}, "--length-candidates"),
+        ({"length_candidates": 3}, "--length-candidates: words/autoregressive draws no length first"),
         ({"n": 0}, "-n"),
         ({"batch_size": 0}, "--batch-size"),
         ({"many": 9}, "--many"),

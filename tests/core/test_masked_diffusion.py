@@ -276,6 +276,18 @@ def test_the_confident_order_shows_likely_cells_first() -> None:
 
 
 @torch.no_grad()
+def test_of_several_length_candidates_the_likeliest_a_token_stays() -> None:
+    made, noise = random_family(Tokens((4, 3), 6, streams=2)), Noise(2).rows(range(300))
+    keys = [noise, *(noise.fold("candidate", c) for c in (1, 2, 3))]
+    each = [made.sample(key, NOTHING, Steer()) for key in keys]
+    rates = [made.along(x, k.fold("order"), NOTHING) / (2 * item_lengths(x) + 1) for x, k in zip(each, keys, strict=True)]
+    best = torch.stack(rates).argmax(dim=0)
+    several = made.sample(noise, NOTHING, Steer(length_candidates=4))
+    assert torch.equal(several, torch.stack(each)[best, torch.arange(300)])
+    assert all((best == c).any() for c in range(4))
+
+
+@torch.no_grad()
 def test_any_kept_cells_condition_the_rest() -> None:
     truth = HiddenMarkov(length=5)
     items = truth.strings[..., None] + 1

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 #: The pipeline that every domain with a model has: new items.
 SAMPLE = "sample"
 #: Settings of ``sample`` that are the sampler's own, with their kinds.
-SETTINGS: Mapping[str, type] = {"guidance": float, "temperature": float, "top_p": float, "steps": int, "start": str}
+SETTINGS: Mapping[str, type] = {
+    "guidance": float, "temperature": float, "top_p": float, "steps": int, "length_candidates": int, "start": str,
+}  # fmt: skip
 
 
 class _Part(BaseModel):

@@ -23,6 +23,13 @@ Guidance = Annotated[
 Temperature = Annotated[float, typer.Option(help="Below 1 plays safe, above 1 is bolder.", rich_help_panel="Sampling")]
 TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens of this mass.", rich_help_panel="Sampling")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the sampler. Default: the model's own.", rich_help_panel="Sampling")]
+LengthCandidates = Annotated[
+    int,
+    typer.Option(
+        help="Draws of each item, each of its own length, of which the likeliest stays: for models that draw the length first.",
+        rich_help_panel="Sampling",
+    ),
+]
 Start = Annotated[str | None, typer.Option(metavar="TEXT", help="How every item begins.", rich_help_panel="Sampling")]
 BatchSize = Annotated[
     int | None,
@@ -32,7 +39,7 @@ BatchSize = Annotated[
         show_default=False,
     ),
 ]
-USUAL = {"temperature": 1.0, "top_p": 1.0, "device": "cpu"}
+USUAL = {"temperature": 1.0, "top_p": 1.0, "length_candidates": 1, "device": "cpu"}
 
 
 def build(domain: Domain[Any, Any]) -> Callable[..., Any]:
@@ -48,18 +55,20 @@ def build(domain: Domain[Any, Any]) -> Callable[..., Any]:
         temperature: Temperature = 1.0,
         top_p: TopP = 1.0,
         steps: Steps = None,
+        length_candidates: LengthCandidates = 1,
         start: Start = None,
         batch_size: BatchSize = None,
         device: flags.Device = "cpu",
         **knobs: Any,
     ) -> None:
         settings = {
-            "guidance": guidance, "temperature": temperature, "top_p": top_p, "steps": steps, "start": start,
+            "guidance": guidance, "temperature": temperature, "top_p": top_p, "steps": steps,
+            "length_candidates": length_candidates, "start": start,
         }  # fmt: skip
         run(domain, n, model, seed, out, json, settings, knobs, batch_size=batch_size, device=device)
 
     spaces = [codec.space for codec in domain.codecs.values()]
-    drop = [] if any(isinstance(s, Tokens) for s in spaces) else ["top_p"]
+    drop = [] if any(isinstance(s, Tokens) for s in spaces) else ["top_p", "length_candidates"]
     drop += [] if any(type(codec).prefix is not Codec.prefix for codec in domain.codecs.values()) else ["start"]
     more = flags.knob_parameters(domain.Wish, "Properties to ask for")
     return flags.signed(sample, more=more, drop=drop, help=f"New {domain.name}: {domain.summary}.")

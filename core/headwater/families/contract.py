@@ -30,7 +30,8 @@ class Steer:
     """How to draw. ``guidance`` w mixes w·conditional + (1-w)·unconditional (1 is plain; Ho and Salimans, 2022,
     https://arxiv.org/abs/2207.12598); ``temperature`` divides logits; ``top_p`` keeps the smallest set of tokens of that mass;
     ``steps`` is the number of solver steps (None: the family's own); ``constraints`` one a row, or None; ``lengths`` (rows,), of
-    ``Tokens``, how many positions each item is to have before its end (None: as many as it likes)."""
+    ``Tokens``, how many positions each item is to have before its end (None: as many as it likes); ``length_candidates`` how many
+    times an item is drawn whose length is drawn first, the likeliest of which stays."""
 
     guidance: float = 1.0
     temperature: float = 1.0
@@ -38,6 +39,7 @@ class Steer:
     steps: int | None = None
     constraints: Sequence[Constraint | None] | None = None
     lengths: Tensor | None = None
+    length_candidates: int = 1
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ class Family(ABC):
     guided: bool = False
     #: Whether ``Steer.top_p`` does: it draws tokens, or levels, from their probabilities.
     narrowed: bool = False
+    #: Whether ``Steer.length_candidates`` does: it draws how long an item is before what it is.
+    length_first: bool = False
     #: Whether it takes only constraints that can be laid out as tables, of few states.
     finite: bool = False
     #: Whether the arrays given to a row are the question itself, so that training never hides them.

@@ -69,6 +69,9 @@ class MaskedDiffusion(Family):
     product; fewer steps draw several cells independently given what is shown). ``order`` "random", or "confidence": the likeliest
     of the drawn cells first, with Gumbel noise that fades from a scale of ``jitter`` (MaskGIT, Chang et al., 2022,
     https://arxiv.org/abs/2202.04200), whose law is not the scored one. Temperature and top-p act on the length as on every cell.
+    With ``length_candidates`` an item is drawn several times, each time at a length of its own, and the one stays whose length and
+    cells were the likeliest a token as they were drawn (Mask-Predict, Ghazvininejad et al., 2019,
+    https://arxiv.org/abs/1904.09324): a length that is too short or too long for what is to be said shows in the words.
 
     ``infill`` conditions on any kept cells given L; L itself is told, or drawn from p(L | context) among those that leave the kept
     tokens inside and a kept end behind them, without asking what the kept tokens say about it. ``vary`` hides a share of the cells
@@ -88,7 +91,7 @@ class MaskedDiffusion(Family):
     """
 
     name = "masked_diffusion"
-    stepped = guided = narrowed = finite = True
+    stepped = guided = narrowed = finite = length_first = True
     late = frozenset({"steps", "order", "jitter", "draws"})
 
     def __init__(
@@ -281,9 +284,17 @@ class MaskedDiffusion(Family):
         logits = self.lengths(len(noise), context)
         if steer.guidance != 1.0 and context.null is not None:
             logits = _guided(logits, self.lengths(len(noise), context.null), steer.guidance)
-        uniforms = noise.fold("length").uniform(1)[:, 0].to(logits.device)
-        lengths = draw(logits / max(steer.temperature, 1e-6), uniforms, steer.top_p, possible)
-        return self._fill(kept.values, kept.mask, lengths, noise, context, steer)
+        made, rates = list[Told](), list[Tensor]()
+        for keys in (noise, *(noise.fold("candidate", c) for c in range(1, steer.length_candidates))):
+            uniforms = keys.fold("length").uniform(1)[:, 0].to(logits.device)
+            lengths = draw(logits / max(steer.temperature, 1e-6), uniforms, steer.top_p, possible)
+            made.append(told := self._fill(kept.values, kept.mask, lengths, keys, context, steer))
+            drawn = ~kept.mask & (torch.arange(kept.mask.shape[1], device=lengths.device) < lengths[:, None])[..., None]
+            log_prob = logits.log_softmax(dim=1).gather(1, lengths[:, None])[:, 0] + told.score
+            rates.append(log_prob / (1 + drawn.sum(dim=(1, 2))))
+        best, rows = torch.stack(rates).argmax(dim=0), torch.arange(len(noise), device=logits.device)
+        x, score, least = (torch.stack(list(column))[best, rows] for column in zip(*made, strict=True))
+        return Told(x, score, least)
 
     @torch.no_grad()
     def vary(self, x: Tensor, strength: float, noise: Noise, context: Context, steer: Steer) -> Tensor:
@@ -387,9 +398,9 @@ class MaskedDiffusion(Family):
         uniforms = noise.uniform(*x.shape[1:]).to(x.device)
         tokens = draw(log_probs.flatten(0, 2), uniforms.flatten(), steer.top_p, None).reshape(x.shape)
         bound = torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
-        certain = (x[..., None] == torch.arange(log_probs.shape[-1], device=x.device)).float().log()
         for rows, completions in rules:
-            factors = torch.where(shown[rows, ..., None], certain[rows], log_probs[rows])
+            certain = torch.full_like(log_probs[rows], -torch.inf).scatter_(-1, x[rows, ..., None], 0.0)
+            factors = torch.where(shown[rows, ..., None], certain, log_probs[rows])
             tokens[rows] = completions.draw(factors, lengths[rows], uniforms[rows], steer.top_p)
             bound[rows] = True
         tokens, now = torch.where(shown, x, tokens), turns == k
