@@ -213,7 +213,7 @@ class MaskedDiffusion(Family):
     ) -> Tensor:
         """One draw of the bound on log p(x | L) for each row, ``share`` (rows,) in [0, 1) being where k falls among 1 … n; with
         ``hideable`` (rows, streams), on that of those streams given the others."""
-        inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None].expand(x.shape)
+        inside = _inside(x, lengths).expand(x.shape)
         among = inside if hideable is None else inside & hideable[:, None]
         cells = among.sum(dim=(1, 2))
         k = ((share * cells).long() + 1).minimum(cells)
@@ -232,7 +232,7 @@ class MaskedDiffusion(Family):
         It is the law of what ``sample`` makes in that order, and orders differ little in a well trained model."""
         lengths, length = item_lengths(x), self._longest(x)
         x = x[:, :length]
-        inside = (torch.arange(length, device=x.device) < lengths[:, None])[..., None].expand(x.shape)
+        inside = _inside(x, lengths).expand(x.shape)
         ranks = _ranks(noise.uniform(*x.shape[1:]).to(x.device), inside)
         out = self._length_log_prob(lengths, context)
         for k in range(length * self.tokens.streams):
@@ -284,13 +284,13 @@ class MaskedDiffusion(Family):
         logits = self.lengths(len(noise), context)
         if steer.guidance != 1.0 and context.null is not None:
             logits = _guided(logits, self.lengths(len(noise), context.null), steer.guidance)
-        made, rates = list[Told](), list[Tensor]()
+        length_log_probs, made, rates = logits.log_softmax(dim=1), list[Told](), list[Tensor]()
         for keys in (noise, *(noise.fold("candidate", c) for c in range(1, steer.length_candidates))):
             uniforms = keys.fold("length").uniform(1)[:, 0].to(logits.device)
             lengths = draw(logits / max(steer.temperature, 1e-6), uniforms, steer.top_p, possible)
             made.append(told := self._fill(kept.values, kept.mask, lengths, keys, context, steer))
-            drawn = ~kept.mask & (torch.arange(kept.mask.shape[1], device=lengths.device) < lengths[:, None])[..., None]
-            log_prob = logits.log_softmax(dim=1).gather(1, lengths[:, None])[:, 0] + told.score
+            drawn = ~kept.mask & _inside(kept.mask, lengths)
+            log_prob = length_log_probs.gather(1, lengths[:, None])[:, 0] + told.score
             rates.append(log_prob / (1 + drawn.sum(dim=(1, 2))))
         best, rows = torch.stack(rates).argmax(dim=0), torch.arange(len(noise), device=logits.device)
         x, score, least = (torch.stack(list(column))[best, rows] for column in zip(*made, strict=True))
@@ -302,7 +302,7 @@ class MaskedDiffusion(Family):
             return self.sample(noise, context, steer)
         steer, lengths, keys = self._laid_out(steer), item_lengths(x), noise.fold("vary")
         count = (strength * lengths * self.tokens.streams + keys.fold("count").uniform(1)[:, 0].to(x.device)).floor()
-        inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None].expand(x.shape)
+        inside = _inside(x, lengths).expand(x.shape)
         shown = _ranks(keys.uniform(*x.shape[1:]).to(x.device), inside) >= count[:, None, None]
         if steer.constraints is not None:
             possible = self._possible_lengths(Kept(x, shown & inside), self._rules(steer, x.device))
@@ -364,7 +364,7 @@ class MaskedDiffusion(Family):
         self, x: Tensor, shown: Tensor, lengths: Tensor, noise: Noise, context: Context, steer: Steer
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The tokens, and the log-probability of those drawn, of all together and of the least likely, (rows,)."""
-        inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
+        inside = _inside(x, lengths)
         x, shown = torch.where(shown & inside, x, 0), shown | ~inside
         hidden, (score, least) = ~shown, torch.zeros(2, len(x), device=x.device)
         many = hidden.sum(dim=(1, 2), keepdim=True)
@@ -399,8 +399,9 @@ class MaskedDiffusion(Family):
         tokens = draw(log_probs.flatten(0, 2), uniforms.flatten(), steer.top_p, None).reshape(x.shape)
         bound = torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
         for rows, completions in rules:
-            certain = torch.full_like(log_probs[rows], -torch.inf).scatter_(-1, x[rows, ..., None], 0.0)
-            factors = torch.where(shown[rows, ..., None], certain, log_probs[rows])
+            predicted = log_probs[rows]
+            certain = torch.full_like(predicted, -torch.inf).scatter_(-1, x[rows, ..., None], 0.0)
+            factors = torch.where(shown[rows, ..., None], certain, predicted)
             tokens[rows] = completions.draw(factors, lengths[rows], uniforms[rows], steer.top_p)
             bound[rows] = True
         tokens, now = torch.where(shown, x, tokens), turns == k
@@ -424,6 +425,11 @@ class MaskedDiffusion(Family):
 def item_lengths(x: Tensor) -> Tensor:
     """(rows,): positions before the first that is all zero."""
     return (x != 0).any(dim=-1).long().cumprod(dim=1).sum(dim=1)
+
+
+def _inside(x: Tensor, lengths: Tensor) -> Tensor:
+    """(rows, positions, 1): which positions of ``x`` (rows, positions, streams) stand before the end."""
+    return (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
 
 
 def groups(buckets: Tensor, length: int) -> Iterator[tuple[int, list[int]]]:
