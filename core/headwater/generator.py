@@ -22,8 +22,8 @@ from headwater.knobs import Given, fill
 from headwater.model import Model
 from headwater.noise import Noise
 from headwater.recipe import Recipe
+from headwater.request import check_steer, constraints_of, ids_of, lengths_of, prefix_of
 from headwater.samples import Samples
-from headwater.spaces import Tokens
 
 if TYPE_CHECKING:
     from headwater.constraints import Constraint
@@ -126,6 +126,9 @@ class Generator:
             return guidance
         return 1.0 if wishes is None and not any(v is not None for v in knobs.values()) else self.recipe.guidance
 
+    def _checked(self, steer: Steer) -> Steer:
+        return check_steer(self.name, self.model.family, steer)
+
     def given(self, items: Sequence[Any], wishes: Sequence[Any], noise: Noise) -> list[Any]:
         """The wish for each item, with what the domain gives of it in training where a given of this model is open."""
         names = [f.name for f in self.model.conditioner.fields if isinstance(f.spec, Given)]
@@ -135,28 +138,6 @@ class Generator:
                 key = noise.fold("given").rows([i])
                 told[i] = replace(told[i], **{name: getattr(self.domain.given(name, item, key), name) for name in open_})
         return told
-
-    def _check_steer(
-        self, guidance: float, temperature: float, top_p: float, steps: int | None, length_candidates: int = 1
-    ) -> None:
-        """Raises :class:`HeadwaterError` naming the flag that is out of range, or that this model has no use for."""
-        for flag, value, good, want in (
-            ("--guidance", guidance, 0 <= guidance <= 50, "a number from 0 to 50"),
-            ("--temperature", temperature, 0 < temperature <= 10, "a number above 0, at most 10"),
-            ("--top-p", top_p, 0 < top_p <= 1, "a number above 0, at most 1"),
-            ("--steps", steps, steps is None or 1 <= steps <= 10000, "a whole number from 1 to 10000"),
-            ("--length-candidates", length_candidates, 1 <= length_candidates <= 100, "a whole number from 1 to 100"),
-        ):
-            if not good:
-                raise HeadwaterError(f"{flag}: expected {want}; got {value}")
-        if steps is not None and not self.model.family.stepped:
-            raise HeadwaterError(f"--steps: {self.name} does not work in steps of a chosen number; leave it out")
-        if guidance != 1.0 and not self.model.family.guided:
-            raise HeadwaterError(f"--guidance: {self.name} has nothing to press harder; leave it out")
-        if top_p != 1.0 and not self.model.family.narrowed:
-            raise HeadwaterError(f"--top-p: {self.name} draws no tokens one by one; leave it out")
-        if length_candidates != 1 and not self.model.family.length_first:
-            raise HeadwaterError(f"--length-candidates: {self.name} draws no length first; leave it out")
 
     # --- verbs ----------------------------------------------------------------------------------------------------
 
@@ -187,51 +168,50 @@ class Generator:
         ``start`` is the beginning of every item in the domain's notation (``Tokens`` only); ``batch_size`` the rows in flight.
         With ``ids`` (below 2^63) item i is drawn by ``ids[i]`` instead of its row's number: by what it is, wherever it stands among
         others. ``constraints`` are each item's own, in place of the codec's; ``lengths`` say how many positions each is to have
-        before its end (``Tokens`` only). With ``length_candidates`` each is drawn so many times, each time at a length of its own,
-        and the likeliest stays (models that draw lengths first). With ``likelihood`` there is a further column,
-        ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way. With that or
-        ``least_likely`` there is a column of that name where items are made token after token: the log-probability of the least
-        likely of each, in nats.
+        before its end (``Tokens`` only). With ``length_candidates`` each is drawn so many times, its length anew each time, and
+        the likeliest a token stays, at so many times the work (models that draw lengths first). With ``likelihood`` there is a
+        further column, ``log_likelihood``: what :meth:`score` says of each, which an autoregressive model tells on the way. With
+        that or ``least_likely`` there is a column of that name where items are made token after token: the log-probability of the
+        least likely of each, in nats.
         """
         self.need("sample")
         if likelihood:
             self.need("score")
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
-        guidance = self._pressed(guidance, wishes, knobs)
-        self._check_steer(guidance, temperature, top_p, steps, length_candidates)
+        pressed = self._pressed(guidance, wishes, knobs)
+        steer = self._checked(Steer(pressed, temperature, top_p, steps, length_candidates=length_candidates))
         asked = self._asked(n, wishes, knobs)
         if start is not None:
             self.need("infill")
-        kept = None if start is None else self._prefix(start)
+        kept = None if start is None else prefix_of(self.codec, start, self.device)
         if kept is not None and (likelihood or least_likely):
             raise HeadwaterError("likelihood: not told of items that begin with a given start; ask `score` about them")
         noise, extra = Noise(seed).fold("sample"), dict[str, dict[int, float]]()
-        bound, ends, named = self._bound(n, constraints), self._ends(n, lengths), self._named(n, ids)
+        bound, named = constraints_of(self.codec, n, constraints), ids_of(n, ids)
+        ends = lengths_of(self.name, self.codec, n, lengths)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at, and bound by nothing
             ruled = bound and [bound[i] if 0 <= i < n else None for i in (rows - first).tolist()]
-            long = None if ends is None else ends[here]
-            steer = Steer(guidance, temperature, top_p, steps, ruled, long, length_candidates)
+            of_tile = replace(steer, constraints=ruled, lengths=None if ends is None else ends[here])
             keys = noise.rows(rows if named is None else named[here])
             if likelihood or least_likely:
-                told = self.model.family.sample_told(keys, context, steer, score=likelihood)
+                told = self.model.family.sample_told(keys, context, of_tile, score=likelihood)
                 return note(extra, rows, told if likelihood else told._replace(score=None))
             if kept is None:
-                return self.model.family.sample(keys, context, steer)
+                return self.model.family.sample(keys, context, of_tile)
             every = Kept(*(t.expand(len(rows), *t.shape[1:]) for t in (kept.values, kept.mask)))
-            return self.model.family.infill(every, keys, context, steer)
+            return self.model.family.infill(every, keys, context, of_tile)
 
+        made = range(first, first + n)
         try:
-            arrays = list(self.tiles(range(first, first + n), asked, draw, batch_size=batch_size, progress=progress))
+            arrays, columns = noted(made, self.tiles(made, asked, draw, batch_size=batch_size, progress=progress), extra)
         except ValueError as error:
             if start is None:
                 raise
             raise HeadwaterError(f"--start: {error}") from None
-        items, made = [self.codec.decode(array) for array in arrays], list(range(first, first + n))
-        columns = {name: [values[row] for row in made] for name, values in extra.items()}
-        return Samples(self.domain, items, asked, made, seed, self.name, columns)
+        return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(made), seed, self.name, columns)
 
     def vary(
         self,
@@ -252,16 +232,14 @@ class Generator:
             raise HeadwaterError(f"--strength: expected a number from 0 to 1; got {strength}")
         if n < 1:
             raise HeadwaterError(f"-n: expected at least 1; got {n}")
-        guidance = self._pressed(guidance, None, knobs)
-        self._check_steer(guidance, 1.0, 1.0, steps)
+        steer = self._checked(Steer(self._pressed(guidance, None, knobs), steps=steps))
         noise, constraint = Noise(seed).fold("vary"), self.codec.constraint()
         wishes = [wish for wish in self.given(items, [self.wish(**knobs)] * len(items), noise) for _ in range(n)]
         x = self.encode([item for item in items for _ in range(n)])
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            bound = None if constraint is None else [constraint] * len(rows)
-            steer = Steer(guidance, steps=steps, constraints=bound)
-            return self.model.family.vary(take(x, rows).to(self.device), strength, noise.rows(rows), context, steer)
+            of_tile = replace(steer, constraints=None if constraint is None else [constraint] * len(rows))
+            return self.model.family.vary(take(x, rows).to(self.device), strength, noise.rows(rows), context, of_tile)
 
         try:
             arrays = list(self.tiles(range(len(x)), wishes, draw))
@@ -293,29 +271,28 @@ class Generator:
         the model tells them on the way there are columns ``log_likelihood`` and ``least_likely``, in nats: of all tokens made,
         given what is kept and in the order in which they were made, and of the least likely of them."""
         self.need("infill")
-        guidance = self._pressed(guidance, wishes, knobs)
-        self._check_steer(guidance, temperature, 1.0, steps)
+        steer = self._checked(Steer(self._pressed(guidance, wishes, knobs), temperature, steps=steps))
         x, keep = self.encode(items), torch.from_numpy(np.asarray(mask, dtype=bool))
         if keep.shape != x.shape:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
-        noise, bound, ends = Noise(seed).fold("infill"), self._bound(len(x), constraints), self._ends(len(x), lengths)
-        named, extra = self._named(len(x), ids), dict[str, dict[int, float]]()
+        noise, extra = Noise(seed).fold("infill"), dict[str, dict[int, float]]()
+        bound, named = constraints_of(self.codec, len(x), constraints), ids_of(len(x), ids)
+        ends = lengths_of(self.name, self.codec, len(x), lengths)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
             here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at, and bound by nothing
             kept = Kept(x[here].to(self.device), keep[here].to(self.device))
             ruled = bound and [bound[i] if 0 <= i < len(x) else None for i in (rows - first).tolist()]
-            steer = Steer(guidance, temperature, steps=steps, constraints=ruled, lengths=None if ends is None else ends[here])
-            told = self.model.family.filled(kept, noise.rows(rows if named is None else named[here]), context, steer)
+            of_tile = replace(steer, constraints=ruled, lengths=None if ends is None else ends[here])
+            told = self.model.family.filled(kept, noise.rows(rows if named is None else named[here]), context, of_tile)
             return note(extra, rows, told)
 
         rows = range(first, first + len(x))
         try:
-            arrays = list(self.tiles(rows, asked, draw))
+            arrays, columns = noted(rows, self.tiles(rows, asked, draw), extra)
         except ValueError as error:
             raise HeadwaterError(f"mask: {error}") from None
-        columns = {name: [values[row] for row in rows] for name, values in extra.items()}
         return Samples(self.domain, [self.codec.decode(a) for a in arrays], asked, list(rows), seed, self.name, columns)
 
     @torch.no_grad()
@@ -376,7 +353,7 @@ class Generator:
         self.need("score")
         x = self.encode(items)
         asked = self._asked(len(x), wishes, knobs)
-        noise, named = Noise(seed).fold("score"), self._named(len(x), ids)
+        noise, named = Noise(seed).fold("score"), ids_of(len(x), ids)
         buckets = self.model.family.buckets(x)
         value = torch.zeros(len(x), dtype=torch.float64)
         stderr: Tensor | None = None
@@ -433,13 +410,13 @@ class Generator:
             raise MissingVerb(f"{self.name} has no latent; variational autoencoders, GANs, flows and models over a latent have")
         if tuple(z.shape[1:]) != space.shape:
             raise HeadwaterError(f"latents: expected shape (items, {', '.join(map(str, space.shape))}); got {tuple(z.shape)}")
-        self._check_steer(guidance, temperature, top_p, steps)
+        steer = self._checked(Steer(guidance, temperature, top_p, steps))
         asked, noise, constraint = self._asked(len(z), wishes, knobs), Noise(seed).fold("decode"), self.codec.constraint()
 
         def write(rows: Tensor, context: Context) -> Tensor:
-            steer = Steer(guidance, temperature, top_p, steps, None if constraint is None else [constraint] * len(rows))
+            of_tile = replace(steer, constraints=None if constraint is None else [constraint] * len(rows))
             keys = noise.rows(torch.zeros_like(rows) if same_draw else rows)
-            return self.model.family.decode(take(z, rows).to(self.device), keys, context, steer)
+            return self.model.family.decode(take(z, rows).to(self.device), keys, context, of_tile)
 
         items = [self.codec.decode(array) for array in self.tiles(range(len(z)), asked, write)]
         return Samples(self.domain, items, asked, list(range(len(z))), seed, self.name)
@@ -506,47 +483,6 @@ class Generator:
             raise HeadwaterError("no items given")
         return torch.from_numpy(np.stack(arrays))
 
-    def _ends(self, n: int, lengths: Sequence[int] | None) -> Tensor | None:
-        """Where items are to end. Raises :class:`HeadwaterError` where that means nothing."""
-        if lengths is None:
-            return None
-        space, ends = self.codec.space, torch.tensor(list(lengths), dtype=torch.int64)
-        if not isinstance(space, Tokens):
-            raise HeadwaterError(f"lengths: items of {self.name} are no sequences")
-        if len(ends) != n or not bool(((ends >= 0) & (ends <= space.length)).all()):
-            raise HeadwaterError(f"lengths: expected {n} numbers from 0 to {space.length}; got {list(lengths)[:5]}")
-        return ends
-
-    def _bound(self, n: int, constraints: Sequence[Constraint | None] | None) -> Sequence[Constraint | None] | None:
-        """The constraint of each of ``n`` items: its own, or the codec's."""
-        if constraints is not None and len(constraints) != n:
-            raise HeadwaterError(f"constraints: expected {n}, one for each item; got {len(constraints)}")
-        usual = self.codec.constraint()
-        return constraints if constraints is not None else None if usual is None else [usual] * n
-
-    def _named(self, n: int, ids: Sequence[int] | None) -> Tensor | None:
-        """What each of ``n`` items is drawn by, where that is not its row's number."""
-        if ids is not None and len(ids) != n:
-            raise HeadwaterError(f"ids: expected {n}, one for each item; got {len(ids)}")
-        return None if ids is None else torch.tensor(list(ids), dtype=torch.int64)
-
-    def _prefix(self, start: Any) -> Kept:
-        space = self.model.space
-        if not isinstance(space, Tokens):
-            raise HeadwaterError("--start: only models over token sequences can continue a beginning")
-        try:
-            cells = torch.from_numpy(self.codec.prefix(start)) if isinstance(start, str) else torch.as_tensor(start)
-        except ValueError as error:
-            raise HeadwaterError(f"--start: {error}") from None
-        if cells.ndim != 2 or cells.shape[1] != space.streams or len(cells) >= space.length:
-            want = f"tokens of shape (positions, {space.streams}), fewer than {space.length} positions"
-            raise HeadwaterError(f"--start: expected {want}; got {tuple(cells.shape)}")
-        values = torch.zeros(1, *space.shape, dtype=torch.long, device=self.device)
-        values[0, : len(cells)] = cells
-        mask = torch.zeros_like(values, dtype=torch.bool)
-        mask[0, : len(cells)] = True
-        return Kept(values, mask)
-
     @torch.no_grad()
     def tiles(
         self,
@@ -583,6 +519,19 @@ def note(columns: dict[str, dict[int, float]], rows: Tensor, told: Told) -> Tens
         if value is not None:
             columns.setdefault(name, {}).update(zip(rows.tolist(), value.tolist(), strict=True))
     return told.x
+
+
+def noted(
+    rows: range, arrays: Iterator[Array], columns: Mapping[str, Mapping[int, float]]
+) -> tuple[list[Array], dict[str, list[float]]]:
+    """The arrays of ``rows``, and of each row what columns hold when its array comes: a tile that is made again for other rows has
+    fillers in this one's place, of which something else is noted."""
+    out, read = [], dict[str, list[float]]()
+    for row, array in zip(rows, arrays, strict=True):
+        out.append(array)
+        for name, values in columns.items():
+            read.setdefault(name, []).append(values[row])
+    return out, read
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

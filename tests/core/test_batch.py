@@ -85,6 +85,7 @@ def test_a_job_says_which_key_is_wrong(change: dict[str, Any], told: str) -> Non
         ({"options": {"lenght": 3}}, "options: sample has no 'lenght'; it has length, vowels, initial, doubled, guidance"),
         ({"options": {"length": 9}}, "--length: expected a whole number from 1 to 8 (letters); got 9"),
         ({"options": {"temperature": "hot"}}, "options: temperature: expected float; got 'hot'"),
+        ({"options": {"length_candidates": True}}, "options: length_candidates: expected int; got True"),
         ({"pipeline": "trial", "options": {"temperature": 1.0}}, "options: trial has no 'temperature'; it has shift"),
         ({"inputs": {"files": "*.txt"}}, "sample makes new items, from a count or a table of properties; it reads no files"),
         ({"pipeline": "trial"}, "inputs: trial works on A text file.; give files, or a table with a column that names them"),

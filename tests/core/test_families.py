@@ -125,17 +125,24 @@ def test_samples_are_of_the_space(case: str) -> None:
 def test_bytes_do_not_depend_on_batch_size_range_or_company(case: str) -> None:
     domain, recipe, made = opened(case)
     _, wishes = toys.some(domain, recipe, 70)
-    whole = made.sample(70, seed=3, wishes=wishes).items
+    asked: dict[str, Any] = {"seed": 3, "wishes": wishes}
+    if made.model.family.length_first:
+        asked["length_candidates"] = 2
+    likely = {"likelihood": made.exact and isinstance(made.codec.space, Tokens)}  # costs others too much
+    once = made.sample(70, least_likely=True, **likely, **asked)
+    whole = once.items
     assert len({np.asarray(item).tobytes() for item in whole}) > 20  # or equality would say nothing
     for size in (1, 7, 64):
-        assert same(made.sample(70, seed=3, wishes=wishes, batch_size=size), whole), size
-    assert same(made.sample(5, seed=3, wishes=wishes[37:42], first=37), whole[37:42])
-    assert same(made.sample(1, seed=3, wishes=wishes[69:], first=69), whole[69:])
+        assert same(made.sample(70, batch_size=size, **asked), whole), size
+    told = made.sample(70, batch_size=40, least_likely=True, **likely, **asked)  # ends within a tile, which is made again
+    assert same(told, whole) and told.extra == once.extra
+    assert same(made.sample(5, first=37, **asked | {"wishes": wishes[37:42]}), whole[37:42])
+    assert same(made.sample(1, first=69, **asked | {"wishes": wishes[69:]}), whole[69:])
     # a row does not feel what its neighbours in the tile were asked for
-    alone = made.sample(70, seed=3, wishes=[w if i == 20 else domain.Wish() for i, w in enumerate(wishes)])
+    alone = made.sample(70, **asked | {"wishes": [w if i == 20 else domain.Wish() for i, w in enumerate(wishes)]})
     assert same([alone[20]], [whole[20]])
     assert not same(alone, whole)
-    assert not same(made.sample(70, seed=4, wishes=wishes), whole)
+    assert not same(made.sample(70, **asked | {"seed": 4}), whole)
 
 
 @every_sampling_case
@@ -176,7 +183,7 @@ def test_items_of_tokens_are_as_long_as_told(case: str) -> None:
     with torch.no_grad():
         x = made.model.family.sample(Noise(0).rows(range(8)), context, Steer(lengths=torch.tensor(asked)))
     assert (x != 0).any(dim=2).sum(dim=1).tolist() == asked
-    with pytest.raises(HeadwaterError, match="lengths: expected 8 numbers from 0 to"):
+    with pytest.raises(HeadwaterError, match="lengths: expected 8 whole numbers from 0 to"):
         made.sample(8, lengths=[-1] * 8)
 
 
@@ -455,6 +462,7 @@ def test_temperature_and_top_p_sharpen() -> None:
         ({"steps": 0}, "--steps"),
         ({"steps": 5}, "--steps: words/autoregressive does not work in steps"),
         ({"length_candidates": 0}, "--length-candidates"),
+        ({"length_candidates": 2.5}, "--length-candidates: expected a whole number from 1 to 100; got 2.5"),
         ({"length_candidates": 3}, "--length-candidates: words/autoregressive draws no length first"),
         ({"n": 0}, "-n"),
         ({"batch_size": 0}, "--batch-size"),
@@ -462,6 +470,13 @@ def test_temperature_and_top_p_sharpen() -> None:
         ({"wishes": []}, "wishes"),
         ({"start": "ab?"}, "--start"),
         ({"start": "abcabc"}, "--start"),
+        ({"start": [[1], [999]]}, r"--start: expected whole numbers below \d+; got \[999\] at position 1"),
+        ({"start": [[1.5]]}, "--start: expected whole numbers"),
+        ({"start": object()}, "--start"),
+        ({"ids": [1, 2]}, "ids: expected 3"),
+        ({"ids": [1, 2, 2**63]}, "ids: expected whole numbers from 0 to 2.63 - 1; got 9223372036854775808 for item 2"),
+        ({"lengths": [1, 2, 1.5]}, "lengths: expected 3 whole numbers from 0 to"),
+        ({"lengths": ["a", 2, 1]}, "lengths: expected 3 whole numbers from 0 to"),
     ],
 )
 def test_bad_settings_are_named(words: Any, setting: dict[str, Any], flag: str) -> None:
@@ -481,6 +496,7 @@ def test_bad_settings_are_named(words: Any, setting: dict[str, Any], flag: str) 
         ("points, gan", {"top_p": 0.9}, "--top-p"),
         ("points, vae", {"top_p": 0.9}, "--top-p"),
         ("spots, diffusion on a latent", {"top_p": 0.9}, "--top-p"),
+        ("letters, gan on a latent", {"length_candidates": 2}, "--length-candidates"),
     ],
 )
 def test_what_a_family_has_no_use_for_is_refused(case: str, setting: dict[str, Any], flag: str) -> None:
@@ -499,6 +515,8 @@ def test_flags_that_are_not_refused_do_something(case: str) -> None:
         assert not same(made.sample(40, wishes=wishes, guidance=4.0), plain)
     if family.narrowed:
         assert not same(made.sample(40, wishes=wishes, guidance=1.0, top_p=0.2), plain)
+    if family.length_first:
+        assert not same(made.sample(40, wishes=wishes, guidance=1.0, length_candidates=3), plain)
 
 
 def test_a_recipe_cannot_press_what_is_not_pressed(points: Any) -> None:

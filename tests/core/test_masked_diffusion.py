@@ -288,6 +288,25 @@ def test_of_several_length_candidates_the_likeliest_a_token_stays() -> None:
 
 
 @torch.no_grad()
+def test_candidates_are_judged_by_what_is_drawn_of_them() -> None:
+    """Cells that are kept and lengths that cannot be say nothing of a candidate; what is told is told of the one that stays."""
+    made, noise, steer = random_family(Tokens((4, 3), 6, streams=2)), Noise(2).rows(range(300)), Steer(temperature=0.7)
+    made.lengths.free[0] = 12.0  # of an empty item, which the kept position forbids
+    mask = torch.zeros(300, 6, 2, dtype=torch.bool)
+    mask[:, 1] = True
+    kept = Kept(torch.full((300, 6, 2), 2), mask)
+    each = [made.filled(kept, key, NOTHING, steer) for key in (noise, *(noise.fold("candidate", c) for c in (1, 2, 3)))]
+    possible = made.lengths(1, NOTHING)[0, 2:].log_softmax(dim=0)
+    lengths = [item_lengths(told.x) for told in each]
+    rates = [(possible[n - 2] + told.score) / (1 + 2 * (n - 1)) for n, told in zip(lengths, each, strict=True)]
+    best, rows = torch.stack(rates).argmax(dim=0), torch.arange(300)
+    several = made.filled(kept, noise, NOTHING, replace(steer, length_candidates=4))
+    for got, columns in zip(several, zip(*each, strict=True), strict=True):
+        assert torch.equal(got, torch.stack(columns)[best, rows])
+    assert len(torch.stack(lengths)[best, rows].unique()) > 3 and (several.x[:, 1] == 2).all()
+
+
+@torch.no_grad()
 def test_any_kept_cells_condition_the_rest() -> None:
     truth = HiddenMarkov(length=5)
     items = truth.strings[..., None] + 1
@@ -595,6 +614,8 @@ def test_only_what_the_constraint_accepts_is_made(order: str, n: int) -> None:
     # one a row: rows without a constraint are as they were, and so are those with one
     mixed = made.sample(keys, NOTHING, Steer(constraints=[EVEN if i % 2 else None for i in range(n)], steps=3))
     assert torch.equal(mixed[::2], free[::2]) and torch.equal(mixed[1::2], x[1::2])
+    several = made.sample(keys[:200], NOTHING, Steer(constraints=[EVEN] * 200, steps=3, length_candidates=3))
+    assert all(accepted(EVEN, item) for item in several.tolist()) and not torch.equal(several, x[:200])
 
 
 @torch.no_grad()

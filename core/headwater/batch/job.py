@@ -120,9 +120,10 @@ def check(job: Job, domain: Domain[Any, Any]) -> None:
                 every = [*known, *(settings if where == "options" else ())]
                 raise HeadwaterError(f"{where}: {job.pipeline} has no {name!r}; it has {', '.join(every) or 'none'}")
     fill(owner, {k: v for k, v in job.options.items() if k in known})
-    for name, value in job.options.items():
-        if name in settings and not isinstance(value, (int, float) if settings[name] is float else settings[name]):
-            raise HeadwaterError(f"options: {name}: expected {settings[name].__name__}; got {value!r}")
+    for name in (name for name in settings if name in job.options):
+        value, wanted = job.options[name], settings[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise HeadwaterError(f"options: {name}: expected {wanted.__name__}; got {value!r}")
     if kind is None and job.inputs.files is not None:
         raise HeadwaterError("inputs: sample makes new items, from a count or a table of properties; it reads no files")
     if kind is not None and job.inputs.count is not None:

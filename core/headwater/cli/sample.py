@@ -26,7 +26,7 @@ Steps = Annotated[int | None, typer.Option(help="Steps of the sampler. Default: 
 LengthCandidates = Annotated[
     int,
     typer.Option(
-        help="Draws of each item, each of its own length, of which the likeliest stays: for models that draw the length first.",
+        help="Draw each item so many times, its length anew each time, and keep the likeliest per token (for models that draw it).",
         rich_help_panel="Sampling",
     ),
 ]

@@ -69,9 +69,10 @@ class MaskedDiffusion(Family):
     product; fewer steps draw several cells independently given what is shown). ``order`` "random", or "confidence": the likeliest
     of the drawn cells first, with Gumbel noise that fades from a scale of ``jitter`` (MaskGIT, Chang et al., 2022,
     https://arxiv.org/abs/2202.04200), whose law is not the scored one. Temperature and top-p act on the length as on every cell.
-    With ``length_candidates`` an item is drawn several times, each time at a length of its own, and the one stays whose length and
-    cells were the likeliest a token as they were drawn (Mask-Predict, Ghazvininejad et al., 2019,
-    https://arxiv.org/abs/1904.09324): a length that is too short or too long for what is to be said shows in the words.
+    With ``length_candidates`` an item is drawn several times, its length drawn anew each time, and the one stays whose length and
+    cells are the likeliest a token, each as the network saw it when it was drawn, before temperature and constraints: a length that
+    is too short or too long for what is to be said shows in the words. (After Mask-Predict, Ghazvininejad et al., 2019,
+    https://arxiv.org/abs/1904.09324, which takes the likeliest lengths instead of drawing them, and does not count them.)
 
     ``infill`` conditions on any kept cells given L; L itself is told, or drawn from p(L | context) among those that leave the kept
     tokens inside and a kept end behind them, without asking what the kept tokens say about it. ``vary`` hides a share of the cells
@@ -284,13 +285,14 @@ class MaskedDiffusion(Family):
         logits = self.lengths(len(noise), context)
         if steer.guidance != 1.0 and context.null is not None:
             logits = _guided(logits, self.lengths(len(noise), context.null), steer.guidance)
-        length_log_probs, made, rates = logits.log_softmax(dim=1), list[Told](), list[Tensor]()
+        of_length = logits.masked_fill(~possible, -torch.inf).log_softmax(dim=1)
+        made, rates = list[Told](), list[Tensor]()
         for keys in (noise, *(noise.fold("candidate", c) for c in range(1, steer.length_candidates))):
             uniforms = keys.fold("length").uniform(1)[:, 0].to(logits.device)
             lengths = draw(logits / max(steer.temperature, 1e-6), uniforms, steer.top_p, possible)
             made.append(told := self._fill(kept.values, kept.mask, lengths, keys, context, steer))
             drawn = ~kept.mask & _inside(kept.mask, lengths)
-            log_prob = length_log_probs.gather(1, lengths[:, None])[:, 0] + told.score
+            log_prob = of_length.gather(1, lengths[:, None])[:, 0] + told.score
             rates.append(log_prob / (1 + drawn.sum(dim=(1, 2))))
         best, rows = torch.stack(rates).argmax(dim=0), torch.arange(len(noise), device=logits.device)
         x, score, least = (torch.stack(list(column))[best, rows] for column in zip(*made, strict=True))
@@ -375,9 +377,10 @@ class MaskedDiffusion(Family):
         for k in range(int(steps.max())):
             before, keys = shown, noise.fold("step", k)
             x, shown, log_probs = self.step(k, x, shown, turns, lengths, keys, context, steer, rules)
-            row, at, stream = (new := shown & ~before).nonzero(as_tuple=True)
-            said = (log_probs[new] * max(steer.temperature, 1e-6)).log_softmax(dim=-1).gather(1, x[row, at, stream][:, None])[:, 0]
-            score, least = score.scatter_add(0, row, said), least.scatter_reduce(0, row, said, "amin")
+            new = shown & ~before
+            said = (log_probs[new] * max(steer.temperature, 1e-6)).log_softmax(dim=-1).gather(1, x[new][:, None])[:, 0]
+            cells = torch.zeros(x.shape, device=x.device).masked_scatter(new, said)  # summed in one order on every device
+            score, least = score + cells.sum(dim=(1, 2)), least.minimum(cells.amin(dim=(1, 2)))
         return x, score, least
 
     def step(
