@@ -22,7 +22,7 @@ from headwater.knobs import Given, fill
 from headwater.model import Model
 from headwater.noise import Noise
 from headwater.recipe import Recipe
-from headwater.request import check_steer, constraints_of, ids_of, lengths_of, prefix_of
+from headwater.request import check_steer, ids_of, per_item, prefix_of
 from headwater.samples import Samples
 
 if TYPE_CHECKING:
@@ -188,14 +188,10 @@ class Generator:
         if kept is not None and (likelihood or least_likely):
             raise HeadwaterError("likelihood: not told of items that begin with a given start; ask `score` about them")
         noise, extra = Noise(seed).fold("sample"), dict[str, dict[int, float]]()
-        bound, named = constraints_of(self.codec, n, constraints), ids_of(n, ids)
-        ends = lengths_of(self.name, self.codec, n, lengths)
+        each = per_item(self.name, self.codec, first, n, constraints, lengths, ids)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            here = (rows - first).clamp(0, n - 1)  # what fills a tile is never looked at, and bound by nothing
-            ruled = bound and [bound[i] if 0 <= i < n else None for i in (rows - first).tolist()]
-            of_tile = replace(steer, constraints=ruled, lengths=None if ends is None else ends[here])
-            keys = noise.rows(rows if named is None else named[here])
+            _, keys, of_tile = each.of_tile(rows, noise, steer)
             if likelihood or least_likely:
                 told = self.model.family.sample_told(keys, context, of_tile, score=likelihood)
                 return note(extra, rows, told if likelihood else told._replace(score=None))
@@ -277,16 +273,12 @@ class Generator:
             raise HeadwaterError(f"mask: expected shape {tuple(x.shape)}; got {tuple(keep.shape)}")
         asked = self._asked(len(x), wishes, knobs)
         noise, extra = Noise(seed).fold("infill"), dict[str, dict[int, float]]()
-        bound, named = constraints_of(self.codec, len(x), constraints), ids_of(len(x), ids)
-        ends = lengths_of(self.name, self.codec, len(x), lengths)
+        each = per_item(self.name, self.codec, first, len(x), constraints, lengths, ids)
 
         def draw(rows: Tensor, context: Context) -> Tensor:
-            here = (rows - first).clamp(0, len(x) - 1)  # what fills a tile is never looked at, and bound by nothing
+            here, keys, of_tile = each.of_tile(rows, noise, steer)
             kept = Kept(x[here].to(self.device), keep[here].to(self.device))
-            ruled = bound and [bound[i] if 0 <= i < len(x) else None for i in (rows - first).tolist()]
-            of_tile = replace(steer, constraints=ruled, lengths=None if ends is None else ends[here])
-            told = self.model.family.filled(kept, noise.rows(rows if named is None else named[here]), context, of_tile)
-            return note(extra, rows, told)
+            return note(extra, rows, self.model.family.filled(kept, keys, context, of_tile))
 
         rows = range(first, first + len(x))
         try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from headwater.constraints import Constraint
     from headwater.domain import Codec
     from headwater.families.contract import Family
+    from headwater.noise import Noise
 
 
 def whole(value: Any, low: int, high: int) -> bool:
@@ -45,6 +47,40 @@ def check_steer(name: str, family: Family, steer: Steer) -> Steer:
     if steer.length_candidates != 1 and not family.length_first:
         raise HeadwaterError(f"--length-candidates: {name} draws no length first; leave it out")
     return steer
+
+
+@dataclass(frozen=True)
+class PerItem:
+    """What each of ``n`` items from row ``first`` on is bound by, is as long as and is drawn by, where that is told."""
+
+    first: int
+    n: int
+    constraints: Sequence[Constraint | None] | None
+    lengths: Tensor | None
+    ids: Tensor | None
+
+    def of_tile(self, rows: Tensor, noise: Noise, steer: Steer) -> tuple[Tensor, Noise, Steer]:
+        """Which items a tile's rows are, their keys, and how they are drawn. What fills a tile is never looked at: it counts as the
+        nearest item, and is bound by nothing."""
+        places = rows - self.first
+        here = places.clamp(0, self.n - 1)
+        bound = self.constraints and [self.constraints[i] if 0 <= i < self.n else None for i in places.tolist()]
+        lengths = None if self.lengths is None else self.lengths[here]
+        keys = noise.rows(rows if self.ids is None else self.ids[here])
+        return here, keys, replace(steer, constraints=bound, lengths=lengths)
+
+
+def per_item(
+    name: str,
+    codec: Codec[Any],
+    first: int,
+    n: int,
+    constraints: Sequence[Constraint | None] | None,
+    lengths: Sequence[int] | None,
+    ids: Sequence[int] | None,
+) -> PerItem:
+    """Of items of the model ``name``, with the codec's constraint where none are told."""
+    return PerItem(first, n, constraints_of(codec, n, constraints), lengths_of(name, codec, n, lengths), ids_of(n, ids))
 
 
 def constraints_of(

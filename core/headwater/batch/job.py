@@ -120,8 +120,8 @@ def check(job: Job, domain: Domain[Any, Any]) -> None:
                 every = [*known, *(settings if where == "options" else ())]
                 raise HeadwaterError(f"{where}: {job.pipeline} has no {name!r}; it has {', '.join(every) or 'none'}")
     fill(owner, {k: v for k, v in job.options.items() if k in known})
-    for name in (name for name in settings if name in job.options):
-        value, wanted = job.options[name], settings[name]
+    for name, wanted in settings.items():
+        value = job.options.get(name, wanted())
         if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
             raise HeadwaterError(f"options: {name}: expected {wanted.__name__}; got {value!r}")
     if kind is None and job.inputs.files is not None:

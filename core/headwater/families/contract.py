@@ -31,7 +31,7 @@ class Steer:
     https://arxiv.org/abs/2207.12598); ``temperature`` divides logits; ``top_p`` keeps the smallest set of tokens of that mass;
     ``steps`` is the number of solver steps (None: the family's own); ``constraints`` one a row, or None; ``lengths`` (rows,), of
     ``Tokens``, how many positions each item is to have before its end (None: as many as it likes); ``length_candidates`` how many
-    draws of an item, the length anew each time, the likeliest a token of which stays (families that draw the length first)."""
+    draws of an item, its length anew each time, of which the likeliest a token stays (families that draw the length first)."""
 
     guidance: float = 1.0
     temperature: float = 1.0
